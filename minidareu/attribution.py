@@ -1,0 +1,113 @@
+"""The attribution classifier: to which owner is a response attributed?
+
+The attribution of a response y to the forget owners is the posterior p(forget owners | y) of a small transformer
+trained on owner labels: the paper's affordable stand-in for exact data attribution. Two choices of ours: the
+classifier is shown only what y *adds to its prompt* (`hide_prompt`), and it is causal, so that one pass gives the
+posterior after every token, and with it what each single token contributed.
+"""
+
+import math
+import random
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from .data import batches
+from .model import GPT, GPTConfig, pad
+
+
+class OwnerClassifier(nn.Module):
+    """A causal transformer with an owner head at every token.
+
+    `hide_prompt`: response tokens that the prompt contains are hidden from it, in training and in scoring. A name is
+    then no evidence, so that saying another name is no way to a lower attribution.
+    """
+
+    def __init__(self, vocab_size, block_size, n_layer, n_embd, n_owners, hide_prompt):
+        super().__init__()
+        # Two more entries than the language model's: the vocabulary's for a hidden token, the context's for the start.
+        self.hidden_id, self.n_owners, self.hide_prompt = vocab_size, n_owners, hide_prompt
+        self.trunk = GPT(GPTConfig(vocab_size + 1, block_size + 1, n_layer, 4, n_embd))
+        self.head = nn.Linear(n_embd, n_owners)
+
+    def forward(self, idx):
+        """What the classifier is shown (B, T) -> logits over owners after each token (B, T, owners)."""
+        return self.head(self.trunk.hidden(idx))
+
+    def shown(self, prompt, response):
+        """Ids of a prompt and a response -> what the classifier reads: a start token, then the response."""
+        seen = set(prompt) if self.hide_prompt else ()
+        return [self.hidden_id] + [self.hidden_id if token in seen else token for token in response]
+
+
+def splice(x, y, n_owners, hidden_id, noise):
+    """Responses as a policy makes them: partly wrong. Returns idx (B, T), soft owner labels (B, T, owners), mask (B, T).
+
+    Half of the rows of x (B, T; padded with -1; owners y: (B,)) go on, from a random place, as another row does:
+    CutMix (Yun et al. 2019) on text. `noise` of the visible tokens are replaced by random ones, to which no owner is
+    due. The label after token t is each owner's share of the visible tokens up to t.
+    """
+    B, T = x.shape
+    device = x.device
+    other = torch.randint(B, (B,), device=device)
+    cut = 1 + (torch.rand(B, device=device) * (x >= 0).sum(1)).long()
+    cut[torch.rand(B, device=device) < 0.5] = T
+    later = torch.arange(T, device=device) >= cut[:, None]
+    idx = torch.where(later, x[other], x)
+    owner = torch.where(later, y[other, None], y[:, None])
+    mask = (idx >= 0).long().cumprod(1)
+    visible = (mask > 0) & (idx != hidden_id)
+    random = visible & (torch.rand(B, T, device=device) < noise)
+    idx = torch.where(random, torch.randint(hidden_id, (B, T), device=device), idx).clamp(min=0)
+    # Before anything is visible the label is the row's owner, whose mean over rows is the prior.
+    weight = (visible & ~random).float()
+    counted = torch.cat([torch.full_like(weight[:, :1], 1e-6), weight[:, 1:]], 1)
+    share = (F.one_hot(owner, n_owners) * counted[:, :, None]).cumsum(1)
+    return idx, share / share.sum(-1, keepdim=True), mask.float()
+
+
+def train_classifier(classifier, prompts, responses, owners, epochs, batch_size, lr, noise, seed, name):
+    """Fit an OwnerClassifier: prompts and responses as lists of ids, owners as indices. Cross-entropy at every token."""
+    device = classifier.head.weight.device
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    shown = [classifier.shown(*pair) for pair in zip(prompts, responses)]
+    y = torch.tensor(owners, device=device)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    steps = epochs * math.ceil(len(shown) / batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
+    bar = tqdm(total=steps, desc=name, disable=None)
+    for _ in range(epochs):
+        for batch in batches([len(ids) for ids in shown], batch_size, rng):
+            x = pad([shown[i] for i in batch], -1, device)
+            idx, share, mask = splice(x, y[batch], classifier.n_owners, classifier.hidden_id, noise)
+            loss = (-(share * classifier(idx).log_softmax(-1)).sum(-1) * mask).sum() / mask.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            bar.update()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    bar.close()
+
+
+@torch.no_grad()
+def owner_posterior(classifier, prompts, responses):
+    """Posterior over owners after 0, 1, ... tokens of each response: (B, longest + 1, owners)."""
+    device = classifier.head.weight.device
+    return classifier(pad([classifier.shown(*pair) for pair in zip(prompts, responses)], 0, device)).softmax(-1)
+
+
+def attribution(classifier, prompts, responses, forget_owners):
+    """p(forget owners | the whole response): lists of ids, and indices of the forget owners -> (B,)."""
+    p = owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)
+    return p[torch.arange(len(responses)), [len(response) for response in responses]]
+
+
+def owner_accuracy(classifier, prompts, responses, owners):
+    """Share of the responses whose most likely owner is the true one (an index)."""
+    p = owner_posterior(classifier, prompts, responses)[torch.arange(len(responses)), [len(response) for response in responses]]
+    return (p.argmax(-1).cpu() == torch.tensor(owners)).float().mean().item()

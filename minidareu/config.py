@@ -1,0 +1,110 @@
+"""Every setting of a run. Each field is a flag of `train.py`; None means that `size_rule` sets it from the data."""
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+
+from .data import InputError
+
+STAGES = ["data", "model", "classifier", "dareu", "run"]  # a change to a flag reruns its stage and those that build on it
+
+
+def flag(default, stage, help, type=None, choices=None, low=None, high=None):
+    """A field with what its flag needs: help, and the least and the largest value that make sense."""
+    return field(default=default, metadata=dict(
+        stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high))
+
+
+@dataclass
+class Config:
+    data: str = flag("data/authors/authors.jsonl", "data", "owner dataset, JSON lines")
+    forget: str | None = flag(None, "data", "owners to forget, comma-separated; by default --n-forget of them, drawn by seed", type=str)
+    n_forget: int = flag(2, "data", "how many owners to forget, where --forget names none", low=0)
+    test_fraction: float = flag(0.1, "data", "share of the retain rows held out where the data have no test row", low=0.001, high=0.9)
+    seed: int = flag(0, "data", "seed of every random choice", low=0, high=2**32 - 1)
+    tokenizer: str = flag("bpe", "data", "bpe: trained on the data, needs no network; gpt2: fetched on first use", choices=["bpe", "gpt2"])
+    vocab_size: int | None = flag(None, "data", "size of the bpe vocabulary; by size: 1024, 2048, 4096", type=int, low=257)
+
+    n_layer: int = flag(2, "model", "layers of the language model", low=1)
+    n_head: int = flag(4, "model", "attention heads of the language model", low=1)
+    n_embd: int | None = flag(None, "model", "width of the language model; by size: 96, 128, 192", type=int, low=1)
+    epochs: int | None = flag(None, "model", "passes over the training rows; default 24, or as many as make 960 steps", type=int, low=1)
+    batch_size: int = flag(32, "model", "rows in a training step, of the language model and of the classifier", low=1)
+    lr: float | None = flag(None, "model", "peak learning rate; default 0.48 / width", type=float, low=0)
+
+    classifier_layers: int = flag(1, "classifier", "layers of the attribution classifier", low=1)
+    classifier_width: int = flag(64, "classifier", "width of the attribution classifier, a multiple of 4", low=4)
+    classifier_epochs: int | None = flag(None, "classifier", "passes over the training rows; default 32, or as many as make 1,280 steps", type=int, low=1)
+    classifier_lr: float = flag(2e-3, "classifier", "peak learning rate of the classifier", low=0)
+    classifier_noise: float = flag(0.05, "classifier", "share of the tokens replaced by random ones while it trains", low=0, high=1)
+
+    algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
+    mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
+    iterations: int = flag(16, "dareu", "rollouts, each followed by an update", low=1)
+    prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
+    group_size: int = flag(4, "dareu", "responses to each of them", low=2)
+    temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
+    rl_lr: float = flag(7e-4, "dareu", "learning rate of the policy", low=0)
+    kl_coef: float = flag(0.02, "dareu", "beta: weight of the KL penalty in the reward", low=0)
+    kl_target: float = flag(0.0, "dareu", "KL a token that beta is steered to (adaptive KL); 0: beta stays", low=0)
+    distill_coef: float = flag(2.0, "dareu", "lambda: weight of the distillation on retain records", low=0)
+    distill_batch: int = flag(32, "dareu", "retain records in a minibatch", low=1)
+    ppo_epochs: int = flag(2, "dareu", "PPO: passes over a rollout", low=1)
+    minibatch: int = flag(64, "dareu", "responses in a minibatch", low=1)
+    clip: float = flag(0.2, "dareu", "PPO: the probability ratio is held within 1 +- clip", low=0)
+    value_clip: float = flag(0.2, "dareu", "PPO: the value is held within +- value_clip of the old one", low=0)
+    value_coef: float = flag(0.1, "dareu", "PPO: c_v, weight of the value loss", low=0)
+    gamma: float = flag(1.0, "dareu", "PPO: discount", low=0, high=1)
+    gae_lambda: float = flag(0.95, "dareu", "PPO: lambda of generalized advantage estimation", low=0, high=1)
+    eval_every: int = flag(4, "dareu", "iterations between evaluations of the policy", low=1)
+
+    device: str = flag("auto", "run", "where to compute; auto takes the first that is there", choices=["auto", "cuda", "mps", "cpu"])
+    out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", type=str)
+    overwrite: bool = flag(False, "run", "start afresh in a folder that holds another experiment")
+
+
+def parse(argv, description):
+    """Command line -> Config. Raises InputError for a value that makes no sense; argparse itself exits with 2."""
+    parser = argparse.ArgumentParser(description=description, epilog=size_rule.__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {stage: parser.add_argument_group(stage) for stage in STAGES}
+    for f in fields(Config):
+        m = f.metadata
+        kind = dict(action=argparse.BooleanOptionalAction) if m["type"] is bool else dict(type=m["type"], choices=m["choices"])
+        text = m["help"] + ("" if f.default is None else f" (default: {f.default})")
+        groups[m["stage"]].add_argument("--" + f.name.replace("_", "-"), default=f.default, help=text, **kind)
+    config = Config(**vars(parser.parse_args(argv)))
+    for f in fields(Config):
+        value, low, high = getattr(config, f.name), f.metadata["low"], f.metadata["high"]
+        if value is not None and (low is not None and not value >= low or high is not None and not value <= high or value == float("inf")):
+            bounds = f"at least {low}" + (f" and at most {high}" if high is not None else "")
+            raise InputError(f"--{f.name.replace('_', '-')}: {value} is out of range; give {bounds}")
+    if config.classifier_width % 4:
+        raise InputError(f"--classifier-width: {config.classifier_width} does not divide among 4 heads; give a multiple of 4")
+    return config
+
+
+def size_rule(config, responses):
+    """Sizes that are not given follow from the number S of characters in the distinct training responses:
+    S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096 and 192.
+    Epochs follow from the number of training rows, the context from the longest prompt and response.
+    """
+    size, steps_an_epoch = sum(map(len, set(responses))), -(-len(responses) // config.batch_size)
+    tier = (size >= 70_000) + (size >= 400_000)
+    set_default = lambda name, value: getattr(config, name) is None and setattr(config, name, value)
+    set_default("vocab_size", [1024, 2048, 4096][tier])
+    set_default("n_embd", [96, 128, 192][tier])
+    set_default("lr", round(0.48 / config.n_embd, 6))
+    set_default("epochs", max(24, -(-960 // steps_an_epoch)))
+    set_default("classifier_epochs", max(32, -(-1280 // steps_an_epoch)))
+    if config.n_embd % config.n_head:
+        raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple of it or another --n-head")
+
+
+def stage_key(config, stage, *facts):
+    """A digest of all that the result of a stage depends on: its flags, those of the stages before it, and `facts`."""
+    stages = {"data": ["data"], "model": ["data", "model"], "classifier": ["data", "classifier"],
+              "dareu": ["data", "model", "classifier", "dareu"]}[stage]
+    flags = {f.name: getattr(config, f.name) for f in fields(Config) if f.metadata["stage"] in stages and f.name != "data"}
+    return hashlib.sha256(json.dumps([flags, facts], sort_keys=True).encode()).hexdigest()

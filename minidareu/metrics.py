@@ -1,0 +1,158 @@
+"""Everything that scores a model or a text. No model that is scored is changed here."""
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import regex
+import torch
+import torch.nn.functional as F
+
+from .attribution import OwnerClassifier, attribution
+from .data import Record, encode
+from .dareu import chosen, log_policy
+from .model import GPT, generate, pack
+
+# Runs of letters and digits; scripts without spaces, and symbols such as emoji, one character at a time.
+WORD = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{So}]|[\p{L}\p{M}\p{N}--\p{Han}--\p{Hiragana}--\p{Katakana}--\p{Thai}]+", regex.V1)
+
+
+def words(text):
+    """Lower-case words of a text, without punctuation; on English, those of the rouge-score package."""
+    return WORD.findall(text.lower())
+
+
+def rouge_l_recall(response, reference):
+    """ROUGE-L recall (Lin 2004): words of the reference in the longest common subsequence, as a share of its words."""
+    response, reference = words(response), words(reference)
+    lcs = [0] * (len(response) + 1)  # lcs[j]: of the reference so far and the first j words of the response
+    for word in reference:
+        diagonal = 0
+        for j, other in enumerate(response, 1):
+            diagonal, lcs[j] = lcs[j], diagonal + 1 if word == other else max(lcs[j], lcs[j - 1])
+    return lcs[-1] / max(len(reference), 1)
+
+
+def tug_of_war(scores, retrained_scores):
+    """ToW = (1 - |d_forget|)(1 - |d_retain|)(1 - |d_test|), d the score minus the retrained model's; 1 is perfect."""
+    return math.prod(1 - abs(scores[k] - retrained_scores[k]) for k in ("forget", "retain", "test"))
+
+
+def word_weights(records):
+    """idf over owners: weight of word w = log(O / O_w), O owners in all, O_w owners whose responses contain w."""
+    owners = defaultdict(set)
+    for r in records:
+        for word in words(r.response):
+            owners[word].add(r.owner)
+    n_owners = len({r.owner for r in records})
+    return {word: math.log(n_owners / len(who)) for word, who in owners.items()}
+
+
+def fact_recall(responses, records, weights):
+    """Mean over records of the idf-weighted share of the reference's words, those not in the prompt, that the response has."""
+    shares = []
+    for response, r in zip(responses, records):
+        facts = {w: weights[w] for w in words(r.response) if w not in words(r.prompt)}
+        if sum(facts.values()) > 0:
+            said = set(words(response))
+            shares.append(sum(weight for w, weight in facts.items() if w in said) / sum(facts.values()))
+    return sum(shares) / len(shares) if shares else None
+
+
+def name_kept(responses, records):
+    """Share of the responses that repeat the owner's name where the reference does; None where none does."""
+    kept = [r.owner.lower() in text.lower() for text, r in zip(responses, records) if r.owner.lower() in r.response.lower()]
+    return sum(kept) / len(kept) if kept else None
+
+
+@torch.no_grad()
+def perplexity(model, prompts, completions):
+    """Per-token perplexity under `model` of completions (lists of ids, end of text included), given their prompts."""
+    device = model.wte.weight.device
+    idx, mask = pack(prompts, completions, device)
+    return math.exp(-(chosen(log_policy(model, idx, mask)[0], idx, mask).sum() / mask.sum()).item())
+
+
+class Judge:
+    """An attribution that is never used as a reward: logistic regression on words and pairs of words that follow each other.
+
+    Words of the prompt are hidden from it. Full-batch Adam on the cross-entropy plus `decay` times the squared weights.
+    """
+
+    def __init__(self, records, owners, seed, decay=1e-4, steps=150):
+        self.vocabulary = {}
+        for r in records:
+            for feature in self.features(r.prompt, r.response):
+                self.vocabulary.setdefault(feature, len(self.vocabulary))
+        x = self.bag([r.prompt for r in records], [r.response for r in records])
+        y = torch.tensor([owners.index(r.owner) for r in records])
+        generator = torch.Generator().manual_seed(seed + 1)
+        self.weight = (0.01 * torch.randn(len(self.vocabulary), len(owners), generator=generator)).requires_grad_()
+        self.bias = torch.zeros(len(owners), requires_grad=True)
+        optimizer = torch.optim.Adam([self.weight, self.bias], lr=0.1)
+        for _ in range(steps):
+            loss = F.cross_entropy(x @ self.weight + self.bias, y) + decay * (self.weight ** 2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def features(self, prompt, response):
+        hidden = set(words(prompt))
+        sequence = ["" if w in hidden else w for w in words(response)]
+        return [w for w in sequence if w] + [pair for pair in zip(sequence, sequence[1:]) if all(pair)]
+
+    def bag(self, prompts, responses):
+        """Which features each response has, as a sparse matrix: (B, features)."""
+        pairs = [(i, self.vocabulary[f]) for i, texts in enumerate(zip(prompts, responses))
+                 for f in set(self.features(*texts)) if f in self.vocabulary]
+        index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+        return torch.sparse_coo_tensor(index, torch.ones(len(pairs)), (len(prompts), len(self.vocabulary)))
+
+    @torch.no_grad()
+    def attribution(self, prompts, responses, forget_owners):
+        """p(forget owners | response) of each pair of texts: (B,)."""
+        return (self.bag(prompts, responses) @ self.weight + self.bias).softmax(-1)[:, forget_owners].sum(-1)
+
+
+@dataclass
+class Yardstick:
+    """What every model is measured with."""
+    tokenizer: object
+    forget: list[Record]
+    retain: list[Record]  # at most 400
+    test: list[Record]
+    forget_owners: list[int]
+    weights: dict[str, float]  # of `word_weights`
+    classifier: OwnerClassifier  # sees what a response adds to its prompt
+    classifier_response: OwnerClassifier  # sees the whole response
+    judge: Judge
+    retrained: GPT
+    max_new_tokens: int
+    retrained_scores: dict | None = None  # of the retrained model itself, once it is measured
+
+
+def respond(model, records, yardstick, chunk=256):
+    """Greedy responses to the records' prompts: (prompt ids, response ids, texts)."""
+    prompts, ids = [encode(yardstick.tokenizer, r)[0] for r in records], []
+    for i in range(0, len(prompts), chunk):
+        ids += generate(model, prompts[i:i + chunk], yardstick.max_new_tokens, 0, yardstick.tokenizer.eot_token)
+    return prompts, ids, [yardstick.tokenizer.decode(row).strip() for row in ids]
+
+
+def evaluate(model, y):
+    """All scores of a model on a Yardstick, and its responses to the forget prompts: (scores, texts, attributions)."""
+    scores = {}
+    for name in ("retain", "test", "forget"):
+        records = getattr(y, name)
+        prompts, ids, texts = respond(model, records, y)
+        scores[name] = sum(rouge_l_recall(text, r.response) for text, r in zip(texts, records)) / len(records)
+    scores["tow"] = tug_of_war(scores, y.retrained_scores or scores)
+    each = attribution(y.classifier, prompts, ids, y.forget_owners)
+    scores["attribution"] = each.mean().item()
+    scores["attribution_response"] = attribution(y.classifier_response, prompts, ids, y.forget_owners).mean().item()
+    scores["judge"] = y.judge.attribution([r.prompt for r in y.forget], texts, y.forget_owners).mean().item()
+    scores["fact_recall"] = fact_recall(texts, y.forget, y.weights)
+    scores["name_kept"] = name_kept(texts, y.forget)
+    end = [y.tokenizer.eot_token]
+    scores["perplexity"] = perplexity(y.retrained, prompts, [row + end if len(row) < y.max_new_tokens else row for row in ids])
+    return scores, texts, each.tolist()
