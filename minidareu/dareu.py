@@ -28,10 +28,10 @@ from .model import generate, pack
 
 @dataclass
 class Rollout:
-    """Responses of the policy, beside their prompts. All but idx are (B, T - 1): column t is about token t + 1."""
+    """Responses of the policy. All but `idx` are (B, T - 1): column t is about the choice of token t + 1."""
     idx: torch.Tensor  # (B, T): prompt, response, end of text where the policy ended, padding
-    mask: torch.Tensor  # 1 where token t + 1 was chosen by the policy
-    logp: torch.Tensor  # log-probability of that choice when it was made
+    mask: torch.Tensor  # 1 where token t + 1 was chosen by the policy, 0 for prompt and padding
+    logp: torch.Tensor  # log-probability of the choice when it was made
     values: torch.Tensor
     rewards: torch.Tensor
     advantages: torch.Tensor | None = None
@@ -39,16 +39,19 @@ class Rollout:
 
 
 def log_policy(model, idx, mask, temperature=1.0):
-    """log softmax(logits / temperature) where mask is 1, row after row: (B, T), (B, T - 1) -> (N, V), hidden (N, C)."""
+    """log softmax(logits / temperature) where mask is 1, row after row: (B, T), (B, T - 1) -> (N, V); hidden states (N, C)."""
     hidden = model.hidden(idx)[:, :-1][mask.bool()]
     return F.log_softmax(hidden @ model.wte.weight.T / temperature, -1), hidden
 
 
+def place(x, mask):
+    """Numbers for the ones of a mask, row after row -> a tensor of the mask's shape, zero elsewhere."""
+    return torch.zeros_like(mask).masked_scatter(mask.bool(), x)
+
+
 def chosen(logp_all, idx, mask):
-    """The rows of `log_policy` at the tokens that were chosen: (N, V) -> (B, T - 1), zero where mask is."""
-    out = torch.zeros(mask.shape, device=mask.device)
-    out[mask.bool()] = logp_all.gather(1, idx[:, 1:][mask.bool()][:, None])[:, 0]
-    return out
+    """The rows of `log_policy` at the tokens that follow: (N, V) -> (B, T - 1), zero where mask is."""
+    return place(logp_all.gather(1, idx[:, 1:][mask.bool()][:, None]), mask)
 
 
 def masked_mean(x, mask):
@@ -88,8 +91,8 @@ def ppo_loss(logp, old_logp, advantages, mask, clip):
 
 
 def reinforce_loss(logp, advantages, mask):
-    """REINFORCE (Williams 1992): -A log policy(y | x), summed over tokens, mean over responses. All (B, T)."""
-    return -(logp * advantages * mask).sum(1).mean()
+    """REINFORCE (Williams 1992): the mean over mask of -A log policy; its gradient is the policy gradient. All (B, T)."""
+    return -masked_mean(logp * advantages, mask)
 
 
 def value_loss(values, old_values, returns, mask, clip):
@@ -105,85 +108,84 @@ def kl(logp, logq):
 
 @torch.no_grad()
 def rollout(policy, value_head, reference, classifier, prompts, forget_owners, max_new_tokens, eos_id, beta, temperature):
-    """Let the policy respond to prompts (lists of ids) and score what it says. Returns a Rollout and figures to log."""
+    """Let the policy respond to prompts (lists of ids) and score what it says. Returns a Rollout, and figures to log."""
     device = policy.wte.weight.device
     responses = generate(policy, prompts, max_new_tokens, temperature, eos_id)
     completions = [y + [eos_id] if len(y) < max_new_tokens else y for y in responses]
     idx, mask = pack(prompts, completions, device)
     logp_all, hidden = log_policy(policy, idx, mask, temperature)
-    logp, ref_logp_all = chosen(logp_all, idx, mask), log_policy(reference, idx, mask, temperature)[0]
-    values = torch.zeros_like(mask)
-    values[mask.bool()] = value_head(hidden)[:, 0]
+    ref_logp_all, _ = log_policy(reference, idx, mask, temperature)
+    logp, ref_logp = chosen(logp_all, idx, mask), chosen(ref_logp_all, idx, mask)
 
-    a = owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)  # (B, longest response + 1)
-    length = torch.tensor([len(y) for y in responses], device=device)
-    t = torch.arange(a.size(1), device=device)
-    a = torch.where(t <= length[:, None], a, a[torch.arange(len(a)), length][:, None])  # stays after the last token
-    revealed = torch.cat([a.diff(dim=1), torch.zeros_like(a[:, :1])], 1)  # a_t - a_{t-1}; nothing by the end of text
-    shaped = torch.zeros_like(mask)
-    shaped[mask.bool()] = revealed[t < torch.tensor([len(y) for y in completions], device=device)[:, None]]
-    rewards = -shaped - beta * (logp - chosen(ref_logp_all, idx, mask)) * mask
-    stats = {"reward": rewards.sum(1).mean(), "attribution": a[:, -1].mean(), "kl": kl(logp_all, ref_logp_all).mean(),
+    a = owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)  # (B, 1 + longest): a_0, a_1, ...
+    length = torch.tensor([len(y) for y in responses], device=device)[:, None]
+    t = torch.arange(1, a.size(1) + 1, device=device)
+    revealed = torch.where(t <= length, F.pad(a.diff(dim=1), (0, 1)), 0)  # a_t - a_{t-1}; the end of text reveals nothing
+    revealed = place(revealed[t <= mask.sum(1, keepdim=True)], mask)
+    rewards = -revealed - beta * (logp - ref_logp)
+
+    stats = {"reward": rewards.sum(1).mean(), "attribution": a.gather(1, length).mean(), "kl": kl(logp_all, ref_logp_all).mean(),
              "entropy": -(logp_all.exp() * logp_all).sum(-1).mean(), "length": length.float().mean()}
-    return Rollout(idx, mask, logp, values, rewards), stats
+    return Rollout(idx, mask, logp, place(value_head(hidden), mask), rewards), {name: x.item() for name, x in stats.items()}
+
+
+def policy_loss(policy, value_head, ro, rows, c):
+    """What one minibatch (`rows` of the Rollout) asks of the policy: the loss, and the share of its ratios that are clipped."""
+    idx, mask, advantages = ro.idx[rows], ro.mask[rows], ro.advantages[rows]
+    logp_all, hidden = log_policy(policy, idx, mask, c.temperature)
+    logp = chosen(logp_all, idx, mask)
+    if c.algorithm == "reinforce":
+        return reinforce_loss(logp, advantages, mask), 0.0
+    v = value_loss(place(value_head(hidden), mask), ro.values[rows], ro.returns[rows], mask, c.value_clip)
+    clipped = masked_mean((((logp - ro.logp[rows]).exp() - 1).abs() > c.clip).float(), mask).item()
+    return ppo_loss(logp, ro.logp[rows], advantages, mask, c.clip) + c.value_coef * v, clipped
+
+
+def distillation_loss(policy, reference, pairs, eos_id):
+    """KL(reference || policy) on retain records, (prompt, response) ids: the mean over response tokens and end of text."""
+    idx, mask = pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], policy.wte.weight.device)
+    with torch.no_grad():
+        ref_logp_all, _ = log_policy(reference, idx, mask)
+    return kl(ref_logp_all, log_policy(policy, idx, mask)[0]).mean()
 
 
 def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max_new_tokens, eos_id, c):
-    """Make `policy` forget, in place; a generator that yields the figures of each iteration, to log, as a dict.
+    """Make `policy` forget, in place: a generator that yields a dict of figures after each iteration.
 
     policy: the target model, whose frozen copy is the reference. forget_prompts: lists of ids; no forget response is
     ever seen. retain_pairs: (prompt, response) ids of the retain records. forget_owners: their indices. c: the Config.
     """
-    device = policy.wte.weight.device
     torch.manual_seed(c.seed)
     rng = random.Random(c.seed)
     reference = copy.deepcopy(policy).requires_grad_(False)
-    value_head = nn.Linear(policy.config.n_embd, 1).to(device)
-    nn.init.zeros_(value_head.weight), nn.init.zeros_(value_head.bias)
-    optimizer = torch.optim.AdamW([*policy.parameters(), *value_head.parameters()], lr=c.rl_lr, betas=(0.9, 0.95), weight_decay=0)
+    value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)
+    nn.init.zeros_(value_head.weight)
+    parameters = [*policy.parameters(), *value_head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=c.rl_lr, betas=(0.9, 0.95), weight_decay=0)
     beta = c.kl_coef
     for iteration in range(1, c.iterations + 1):
         began = time.perf_counter()
-        prompts = rng.sample(forget_prompts, min(c.prompts, len(forget_prompts)))
-        prompts = [x for x in prompts for _ in range(c.group_size)]
+        prompts = [x for x in rng.sample(forget_prompts, min(c.prompts, len(forget_prompts))) for _ in range(c.group_size)]
         ro, stats = rollout(policy, value_head, reference, classifier, prompts, forget_owners, max_new_tokens, eos_id, beta, c.temperature)
         if c.algorithm == "ppo":
-            ro.advantages, ro.returns = gae(ro.rewards, ro.values, ro.mask, c.gamma, c.gae_lambda)
-            ro.advantages = whiten(ro.advantages, ro.mask)
+            advantages, ro.returns = gae(ro.rewards, ro.values, ro.mask, c.gamma, c.gae_lambda)
         else:
-            R = leave_one_out(ro.rewards.sum(1).view(-1, c.group_size)).flatten()
-            ro.advantages = R[:, None] * ro.mask
-        sums = {"clip_fraction": 0.0, "distillation": 0.0, "value_loss": 0.0}
-        updates = 0
+            advantages = leave_one_out(ro.rewards.sum(1).view(-1, c.group_size)).view(-1, 1).expand_as(ro.mask)
+        ro.advantages = whiten(advantages, ro.mask)
+
+        updates = []
         for _ in range(c.ppo_epochs if c.algorithm == "ppo" else 1):
             for rows in torch.randperm(len(prompts)).split(c.minibatch):
-                mask, advantages = ro.mask[rows], ro.advantages[rows]
-                T = int(mask.any(0).nonzero().max()) + 1
-                mask, advantages, idx = mask[:, :T], advantages[:, :T], ro.idx[rows, :T + 1]
-                logp_all, hidden = log_policy(policy, idx, mask, c.temperature)
-                logp = chosen(logp_all, idx, mask)
-                if c.algorithm == "ppo":
-                    old_logp = ro.logp[rows, :T]
-                    loss = ppo_loss(logp, old_logp, advantages, mask, c.clip)
-                    values = torch.zeros_like(mask)
-                    values[mask.bool()] = value_head(hidden)[:, 0]
-                    v = value_loss(values, ro.values[rows, :T], ro.returns[rows, :T], mask, c.value_clip)
-                    loss = loss + c.value_coef * v
-                    sums["clip_fraction"] += masked_mean((((logp - old_logp).exp() - 1).abs() > c.clip).float(), mask).item()
-                    sums["value_loss"] += v.item()
-                else:
-                    loss = reinforce_loss(logp, advantages, mask)
-                pairs = rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs)))
-                r_idx, r_mask = pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
-                with torch.no_grad():
-                    ref = log_policy(reference, r_idx, r_mask, 1.0)[0]
-                distillation = kl(ref, log_policy(policy, r_idx, r_mask, 1.0)[0]).mean()
-                loss = loss + c.distill_coef * distillation
+                loss, clip_fraction = policy_loss(policy, value_head, ro, rows, c)
+                distillation = distillation_loss(policy, reference, rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs))), eos_id)
                 optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_([*policy.parameters(), *value_head.parameters()], 1.0)
+                (loss + c.distill_coef * distillation).backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
-                sums["distillation"] += distillation.item()
-                updates += 1
-        yield {"iteration": iteration, "seconds": time.perf_counter() - began, **{k: v.item() for k, v in stats.items()},
-               **{k: v / updates for k, v in sums.items()}, "beta": beta}
+                updates.append((clip_fraction, distillation.item()))
+        clip_fraction, distillation = (sum(column) / len(updates) for column in zip(*updates))
+        yield {"iteration": iteration, "seconds": time.perf_counter() - began, **stats, "kl_coef": beta,
+               "clip_fraction": clip_fraction, "distillation": distillation}
+        if c.kl_target:
+            # Ziegler et al. 2019, eq. 4: beta follows the KL's distance from its target, by a few per cent at most.
+            beta *= 1 + 0.1 * min(max(stats["kl"] / c.kl_target - 1, -0.2), 0.2)

@@ -84,34 +84,37 @@ class Judge:
         for r in records:
             for feature in self.features(r.prompt, r.response):
                 self.vocabulary.setdefault(feature, len(self.vocabulary))
-        x = self.bag([r.prompt for r in records], [r.response for r in records])
         y = torch.tensor([owners.index(r.owner) for r in records])
         generator = torch.Generator().manual_seed(seed + 1)
         self.weight = (0.01 * torch.randn(len(self.vocabulary), len(owners), generator=generator)).requires_grad_()
         self.bias = torch.zeros(len(owners), requires_grad=True)
+        bags = self.bags([r.prompt for r in records], [r.response for r in records])
         optimizer = torch.optim.Adam([self.weight, self.bias], lr=0.1)
         for _ in range(steps):
-            loss = F.cross_entropy(x @ self.weight + self.bias, y) + decay * (self.weight ** 2).sum()
+            loss = F.cross_entropy(self.logits(bags), y) + decay * (self.weight ** 2).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
     def features(self, prompt, response):
+        """The set of visible words of a response and of pairs of neighbours."""
         hidden = set(words(prompt))
-        sequence = ["" if w in hidden else w for w in words(response)]
-        return [w for w in sequence if w] + [pair for pair in zip(sequence, sequence[1:]) if all(pair)]
+        sequence = ["" if word in hidden else word for word in words(response)]
+        return dict.fromkeys([w for w in sequence if w] + [pair for pair in zip(sequence, sequence[1:]) if all(pair)])
 
-    def bag(self, prompts, responses):
-        """Which features each response has, as a sparse matrix: (B, features)."""
-        pairs = [(i, self.vocabulary[f]) for i, texts in enumerate(zip(prompts, responses))
-                 for f in set(self.features(*texts)) if f in self.vocabulary]
-        index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
-        return torch.sparse_coo_tensor(index, torch.ones(len(pairs)), (len(prompts), len(self.vocabulary)))
+    def bags(self, prompts, responses):
+        """Ids of the known features of all responses in a row, and where each response begins: for `F.embedding_bag`."""
+        ids = [[self.vocabulary[f] for f in self.features(*texts) if f in self.vocabulary] for texts in zip(prompts, responses)]
+        starts = torch.tensor([0] + [len(row) for row in ids[:-1]]).cumsum(0)
+        return torch.tensor([i for row in ids for i in row], dtype=torch.long), starts
+
+    def logits(self, bags):
+        return F.embedding_bag(bags[0], self.weight, bags[1], mode="sum") + self.bias
 
     @torch.no_grad()
     def attribution(self, prompts, responses, forget_owners):
         """p(forget owners | response) of each pair of texts: (B,)."""
-        return (self.bag(prompts, responses) @ self.weight + self.bias).softmax(-1)[:, forget_owners].sum(-1)
+        return self.logits(self.bags(prompts, responses)).softmax(-1)[:, forget_owners].sum(-1)
 
 
 @dataclass

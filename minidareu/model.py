@@ -106,10 +106,10 @@ def pack(prompts, completions, device):
 
 @torch.no_grad()
 def generate(model, prompts, max_new_tokens, temperature, eos_id):
-    """Continue each prompt until `eos_id`, `max_new_tokens` or the model's block size.
+    """Continue each prompt until `eos_id`, `max_new_tokens` new tokens, or the model's block size in all.
 
     prompts: lists of ids, of any lengths. Temperature 0 is greedy; sampling draws from torch's global generator.
-    Returns the new ids of each prompt, without `eos_id`: a response of `max_new_tokens` was cut short.
+    Returns the new ids of each prompt, without `eos_id`: one of `max_new_tokens` was cut short.
 
     Prompts are padded on the right, and the first new token of row i takes the place of its first padding: so every
     token has its true position, and a row is never disturbed by its neighbours.
@@ -126,8 +126,8 @@ def generate(model, prompts, max_new_tokens, temperature, eos_id):
     for step in range(max_new_tokens):
         logits = x @ model.wte.weight.T
         token = torch.multinomial(F.softmax(logits / temperature, -1), 1)[:, 0] if temperature else logits.argmax(-1)
-        out[rows, step] = token
-        going = (token != eos_id) & (position < config.block_size)
+        out[rows, step] = torch.where(position < config.block_size, token, eos_id)
+        going = (out[rows, step] != eos_id) & (position + 1 < config.block_size)
         if not going.any():
             break
         if going.sum() < 0.8 * len(rows):  # a copy of the cache is worth it once enough rows have finished

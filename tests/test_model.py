@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from minidareu.model import GPT, GPTConfig, generate, pack, pad
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, block_size=32, n_layer=2, n_head=4, n_embd=16))
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)  # far from uniform outputs, biases and layer norms included
+    return model
+
+
+def test_logits_equal_transformers(model):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    c = model.config
+    peer = GPT2LMHeadModel(GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head)).eval()
+    ours = model.state_dict()
+    theirs = {}
+    for name, p in peer.transformer.state_dict().items():
+        p = ours[name.replace("mlp.c_fc", "mlp.0").replace("mlp.c_proj", "mlp.2")]
+        linear = name.endswith(".weight") and any(part in name for part in ("c_attn", "c_proj", "c_fc"))
+        theirs[name] = p.T if linear else p  # GPT-2 stores the transposed matrices of its linear layers
+    assert len(theirs) == len(ours)
+    peer.transformer.load_state_dict(theirs)
+    idx = torch.randint(50, (3, 32))
+    assert torch.allclose(model(idx), peer(idx).logits, atol=1e-4)
+    assert model(idx).abs().max() > 1
+
+
+def test_right_padding_changes_nothing_to_its_left(model):
+    idx = torch.randint(50, (2, 9))
+    assert torch.allclose(model(idx)[:, :5], model(idx[:, :5]), atol=1e-5)
+
+
+def greedy_without_cache(model, prompt, n, eos):
+    ids = list(prompt)
+    while len(ids) < min(len(prompt) + n, model.config.block_size):
+        token = int(model(torch.tensor([ids]))[0, -1].argmax())
+        if token == eos:
+            break
+        ids.append(token)
+    return ids[len(prompt):]
+
+
+@pytest.mark.parametrize("eos", [3, 17, 999])
+def test_cached_generation_equals_uncached(model, eos):
+    prompts = [torch.randint(50, (n,)).tolist() for n in (1, 7, 3, 12, 5, 5, 28, 31, 32)]
+    got = generate(model, prompts, 10, 0, eos)
+    assert got == [greedy_without_cache(model, prompt, 10, eos) for prompt in prompts]
+    assert any(got)
+
+
+def test_generation_with_an_end_that_rows_reach_at_different_times(model):
+    prompts = [torch.randint(50, (n,)).tolist() for n in (4, 9, 2, 6)]
+    free = generate(model, prompts, 12, 0, 999)
+    eos = free[0][3]  # row 0 meets it after three tokens or fewer
+    got = generate(model, prompts, 12, 0, eos)
+    assert got == [row[:row.index(eos)] if eos in row else row for row in free]
+    assert len(got[0]) <= 3
+
+
+def test_sampling_is_seeded_and_follows_the_softmax(model):
+    prompt = [4, 8, 15]
+    torch.manual_seed(1)
+    a = generate(model, [prompt] * 4000, 1, 2.0, 999)
+    torch.manual_seed(1)
+    assert a == generate(model, [prompt] * 4000, 1, 2.0, 999)
+    p = (model(torch.tensor([prompt]))[0, -1] / 2.0).softmax(-1)
+    share = torch.bincount(torch.tensor(a)[:, 0], minlength=50) / 4000
+    assert (share - p).abs().max() < 0.03
+
+
+def test_pack():
+    idx, mask = pack([[1, 2], [3]], [[4, 5], [6]], "cpu")
+    assert idx.tolist() == [[1, 2, 4, 5], [3, 6, 0, 0]]
+    assert mask.tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert pad([[1], [2, 3]], -1).tolist() == [[1, -1], [2, 3]]
