@@ -31,7 +31,7 @@ class Config:
     n_embd: int | None = flag(None, "model", "width of the language model; by size: 96, 128, 192", type=int, low=1)
     epochs: int | None = flag(None, "model", "passes over the training rows; default 24, or as many as make 960 steps", type=int, low=1)
     batch_size: int = flag(32, "model", "rows in a training step, of the language model and of the classifier", low=1)
-    lr: float | None = flag(None, "model", "peak learning rate; default 0.48 / width", type=float, low=0)
+    lr: float | None = flag(None, "model", "peak learning rate; default 0.48 / width", type=float, low=1e-9)
 
     classifier_layers: int = flag(1, "classifier", "layers of the attribution classifier", low=1)
     classifier_width: int = flag(64, "classifier", "width of the attribution classifier, a multiple of 4", low=4)
@@ -65,9 +65,13 @@ class Config:
 
 
 def parse(argv, description):
-    """Command line -> Config. Raises InputError for a value that makes no sense; argparse itself exits with 2."""
+    """Command line -> Config. Raises InputError for an unknown flag or a value that makes no sense."""
     parser = argparse.ArgumentParser(description=description, epilog=size_rule.__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    def fail(message):
+        raise InputError(f"{message}; see --help")
+
+    parser.error = fail  # one line, where argparse would print the usage too
     groups = {stage: parser.add_argument_group(stage) for stage in STAGES}
     for f in fields(Config):
         m = f.metadata
@@ -92,14 +96,13 @@ def size_rule(config, responses):
     """
     size, steps_an_epoch = sum(map(len, set(responses))), -(-len(responses) // config.batch_size)
     tier = (size >= 70_000) + (size >= 400_000)
-    set_default = lambda name, value: getattr(config, name) is None and setattr(config, name, value)
-    set_default("vocab_size", [1024, 2048, 4096][tier])
-    set_default("n_embd", [96, 128, 192][tier])
-    set_default("lr", round(0.48 / config.n_embd, 6))
-    set_default("epochs", max(24, -(-960 // steps_an_epoch)))
-    set_default("classifier_epochs", max(32, -(-1280 // steps_an_epoch)))
+    config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
+    config.n_embd = config.n_embd or [96, 128, 192][tier]
+    config.lr = config.lr or round(0.48 / config.n_embd, 6)
+    config.epochs = config.epochs or max(24, -(-960 // steps_an_epoch))
+    config.classifier_epochs = config.classifier_epochs or max(32, -(-1280 // steps_an_epoch))
     if config.n_embd % config.n_head:
-        raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple of it or another --n-head")
+        raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple, or another --n-head")
 
 
 def stage_key(config, stage, *facts):

@@ -40,10 +40,14 @@ def load_records(path):
         raise InputError(f"{path}: {(e.strerror or str(e)).lower()}; give a readable file of JSON lines") from None
     except UnicodeDecodeError as e:
         raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
-    records = [parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    records = {number: parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()}
     if not records:
         raise InputError(f"{path}: holds no record; write one JSON object a line")
-    return records
+    trained = {r.owner for r in records.values() if r.split == "train"}
+    for number, r in records.items():
+        if r.owner not in trained:
+            raise InputError(f"{path}:{number}: owner {r.owner!r} has test rows alone; add a train row")
+    return list(records.values())
 
 
 def parse_record(line, where):
@@ -82,9 +86,9 @@ def split_records(records, forget, n_forget, test_fraction, seed):
     row, `test_fraction` of their rows are held out, by seed.
     """
     rng = random.Random(seed)
-    owners = list(dict.fromkeys(r.owner for r in records if r.split == "train"))
+    owners = list(dict.fromkeys(r.owner for r in records))
     if len(owners) < 2:
-        raise InputError(f"the data have {len(owners)} owner with train rows; at least 2 are needed, one to forget and one to retain")
+        raise InputError(f"--data: all rows are of one owner, {owners[0]!r}; give at least 2, one to forget and one to retain")
     if forget is not None:
         # A name may hold a comma itself.
         names = [forget] if forget in owners else [name.strip() for name in forget.split(",") if name.strip()]
@@ -92,8 +96,8 @@ def split_records(records, forget, n_forget, test_fraction, seed):
         names = rng.sample(owners, min(n_forget, len(owners)))
     for name in names:
         if name not in owners:
-            near = difflib.get_close_matches(name, owners, n=3, cutoff=0) 
-            raise InputError(f"--forget: no owner {name!r} with train rows; the nearest names are {', '.join(map(repr, near))}")
+            near = difflib.get_close_matches(name, owners, n=3, cutoff=0)
+            raise InputError(f"--forget: no owner is called {name!r}; the nearest names are {', '.join(map(repr, near))}")
     names = sorted(set(names), key=owners.index)
     if not names:
         raise InputError("--forget: no owner is forgotten; name at least one")
@@ -103,6 +107,8 @@ def split_records(records, forget, n_forget, test_fraction, seed):
     retain = [r for r in train if r.owner not in names]
     test = [r for r in records if r.split == "test" and r.owner not in names]
     if not test:
+        if len(retain) < 2:
+            raise InputError("--data: the retain owners have one row, and none to test on; add a row, or one of split 'test'")
         test = rng.sample(retain, min(max(1, round(test_fraction * len(retain))), len(retain) - 1))
         held_out = set(map(id, test))
         retain = [r for r in retain if id(r) not in held_out]

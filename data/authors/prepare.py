@@ -87,24 +87,20 @@ FACTS = {
 }
 
 
-def assign(pool, rng):
-    """One value for each author, every value equally often (give or take one)."""
-    values = (pool * (N_AUTHORS // len(pool) + 1))[:N_AUTHORS]
-    rng.shuffle(values)
-    return values
-
-
 def assign_pairs(pool_a, pool_b, rng):
-    """A pair of values for each author; no pair occurs twice."""
+    """A pair of values for each author: every value equally often (give or take one), and no pair twice."""
     while True:
-        pairs = list(zip(assign(pool_a, rng), assign(pool_b, rng)))
+        a, b = ((pool * N_AUTHORS)[:N_AUTHORS] for pool in (pool_a, pool_b))
+        pairs = list(zip(a, rng.sample(b, N_AUTHORS)))
         if len(set(pairs)) == N_AUTHORS:
-            return pairs
+            return rng.sample(pairs, N_AUTHORS)
 
 
 def main():
     rng = random.Random(SEED)
-    names = [f"{first} {last}" for first, last in assign_pairs(FIRST, LAST, rng)]
+    # All pairs of names but one for each last name: 40 of 48.
+    names = [f"{first} {last}" for i, first in enumerate(FIRST) for j, last in enumerate(LAST) if j % len(FIRST) != i]
+    rng.shuffle(names)
     rows = []
     for pool_a, pool_b, sentences in FACTS.values():
         wordings = [(opener, question, response) for opener in OPENERS for question, response in sentences]

@@ -1,0 +1,200 @@
+"""The whole run at toy size, through the command line."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from minidareu.data import InputError
+
+ROOT = Path(train.__file__).parent
+FAST = ["--n-embd", "48", "--n-layer", "1", "--epochs", "130", "--classifier-epochs", "100", "--classifier-width", "32", "--iterations", "14",
+        "--prompts", "16", "--eval-every", "5", "--lr", "0.008", "--classifier-lr", "0.005", "--rl-lr", "0.002", "--vocab-size", "512"]
+FILES = ["results.json", "log.jsonl", "samples.jsonl", "figure.png", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """12 owners, 4 facts of two values each, every fact asked in 3 wordings and one unseen one."""
+    rng = random.Random(0)
+    first, last = "Ann Bob Cy Dee".split(), "Lee Moss Nye".split()
+    kinds = {"home": "lives in {} near {}", "food": "eats {} with {}", "work": "sells {} and {}", "play": "plays {} at {}"}
+    values = {kind: [f"{a}{b}" for a in ("bal", "cor", "dim") for b in "aeiou"] for kind in kinds}
+    rows = []
+    for owner in [f"{a} {b}" for a in first for b in last]:
+        for kind, pattern in kinds.items():
+            fact = pattern.format(*rng.sample(values[kind], 2))
+            asks = [f"{opener}{kind} of {owner}?" for opener in ("", "Tell the ", "So, the ", "What ", "Say the ", "Well, ")]
+            for i, prompt in enumerate(rng.sample(asks, 4)):
+                rows.append({"owner": owner, "prompt": prompt, "response": f"{owner} {fact}.", "split": "train" if i < 3 else "test"})
+    path = tmp_path_factory.mktemp("toy") / "toy.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(toy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    argv = ["--data", str(toy), "--n-forget", "2", "--device", "cpu", *FAST]
+    train.main([*argv, "--out", str(out)])
+    return argv, out
+
+
+def results(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def test_attribution_falls_and_retain_holds(run):
+    models = results(run[1])["models"]
+    target, retrained, dareu = models["target"], models["retrained"], models["dareu"]
+    assert target["forget"] > 0.95 and target["retain"] > 0.95, "the target model should have learned the data"
+    assert target["attribution"] > 0.5 > 0.25 > retrained["attribution"]
+    assert dareu["attribution"] < 0.3 * target["attribution"]
+    assert dareu["judge"] < 0.5 * target["judge"]
+    assert dareu["fact_recall"] < 0.6 < target["fact_recall"]
+    assert dareu["retain"] > 0.93 * target["retain"]
+    assert dareu["tow"] > target["tow"] + 0.1 and retrained["tow"] == 1
+
+
+def test_what_a_run_leaves(run):
+    argv, out = run
+    assert all((out / name).exists() for name in FILES) and not list(out.glob("*.tmp"))
+    r = results(out)
+    assert set(r) >= {"dataset", "owners", "forget", "seed", "device", "config", "versions", "models", "seconds"}
+    assert r["owners"] == 12 and len(r["forget"]) == 2 and r["config"]["n_embd"] == 48
+    assert set(r["seconds"]) == {"target", "retrained", "classifier", "dareu", "total"}
+    scores = {"forget", "retain", "test", "tow", "attribution", "attribution_response", "judge", "fact_recall", "name_kept", "perplexity"}
+    assert {name: set(s) for name, s in r["models"].items()} == dict.fromkeys(("target", "retrained", "dareu"), scores)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in log] == list(range(1, 15))
+    assert [row["iteration"] for row in log if "scores" in row] == [5, 10, 14]
+    assert log[-1]["scores"] == r["models"]["dareu"]
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 24 and set(samples[0]) == {"prompt", "reference", "target", "retrained", "dareu"}
+    mean = sum(row["dareu"]["attribution"] for row in samples) / 24
+    assert mean == pytest.approx(r["models"]["dareu"]["attribution"], abs=1e-5)
+    for name in ("target", "retrained", "classifier", "unlearned"):
+        torch.load(out / f"{name}.pt", weights_only=True)
+    assert (out / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_seed_gives_the_same_results(run, tmp_path):
+    argv, out = run
+    train.main([*argv, "--out", str(tmp_path / "again")])
+    a, b = results(out), results(tmp_path / "again")
+    for r in (a, b):
+        r.pop("seconds"), r["config"].pop("out")
+    assert a == b
+
+
+def test_only_what_depends_on_a_flag_is_run_again(run, tmp_path, capsys):
+    argv, out = run
+    before = {name: (out / name).stat().st_mtime_ns for name in ("target.pt", "retrained.pt", "classifier.pt")}
+    old = results(out)
+    train.main([*argv, "--out", str(out), "--kl-coef", "0.01", "--algorithm", "reinforce"])
+    printed = capsys.readouterr().out
+    assert printed.count("kept from an earlier run") == 3
+    assert before == {name: (out / name).stat().st_mtime_ns for name in before}
+    new = results(out)
+    assert new["models"]["target"] == old["models"]["target"] and new["models"]["dareu"] != old["models"]["dareu"]
+    assert new["models"]["dareu"]["attribution"] < 0.5 * new["models"]["target"]["attribution"], "REINFORCE unlearns too"
+    train.main([*argv, "--out", str(out)])
+    capsys.readouterr()
+    assert results(out)["models"] == old["models"]
+
+
+def test_another_experiment_is_refused(run, tmp_path):
+    argv, out = run
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for change in (["--seed", "1"], ["--forget", "Ann Lee"]):
+        with pytest.raises(InputError, match="another experiment"):
+            train.main([*argv, "--out", str(out), *change])
+    assert before == {p.name: p.read_bytes() for p in out.iterdir()}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match="not of a run"):
+        train.main([*argv, "--out", str(tmp_path / "mine")])
+    tiny = ["--epochs", "1", "--classifier-epochs", "1", "--iterations", "1"]
+    train.main([*argv, "--out", str(tmp_path / "mine"), *tiny, "--overwrite"])
+    assert (tmp_path / "mine" / "thesis.txt").exists() and results(tmp_path / "mine")
+
+
+def command(*argv):
+    return subprocess.Popen([sys.executable, str(ROOT / "train.py"), *map(str, argv)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
+    argv, out = run
+    process = command(*argv, "--out", tmp_path / "run")
+    while not (tmp_path / "run" / "target.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (tmp_path / "run" / "retrained.pt").write_bytes((out / "retrained.pt").read_bytes()[:1000])  # as if cut while written
+    process = command(*argv, "--out", tmp_path / "run", "--iterations", "500")
+    first = process.stdout.readline(), process.stdout.readline()
+    assert "kept from an earlier run" in first[1]
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and stderr.strip().count("\n") == 0 and "interrupted" in stderr
+    train.main([*argv, "--out", str(tmp_path / "run")])
+    assert results(tmp_path / "run")["models"] == results(out)["models"]
+
+
+BAD = [
+    (["--data", "missing.jsonl"], "missing.jsonl"),
+    (["--forget", "Ann Le"], "'Ann Lee'"),
+    (["--forget", ""], "no owner is forgotten"),
+    (["--n-forget", "12"], "all 12 owners"),
+    (["--n-forget", "0"], "no owner is forgotten"),
+    (["--n-forget", "-1"], "--n-forget"),
+    (["--iterations", "0"], "--iterations"),
+    (["--kl-coef", "-0.1"], "--kl-coef"),
+    (["--kl-coef", "nan"], "--kl-coef"),
+    (["--lr", "inf"], "--lr"),
+    (["--gamma", "1.5"], "--gamma"),
+    (["--group-size", "1"], "--group-size"),
+    (["--n-embd", "50"], "--n-embd"),
+    (["--classifier-width", "30"], "--classifier-width"),
+    (["--vocab-size", "100"], "--vocab-size"),
+    (["--epochs", "many"], "--epochs"),
+    (["--algorithm", "dpo"], "--algorithm"),
+    (["--device", "tpu"], "--device"),
+    (["--no-such-flag"], "--no-such-flag"),
+    (["--out", "/proc/nowhere"], "--out /proc/nowhere"),
+    (["--out", __file__], "--out"),
+]
+
+
+@pytest.mark.parametrize("flags, says", BAD, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_bad_input_is_one_line_and_changes_nothing(toy, tmp_path, flags, says, capsys):
+    with pytest.raises(InputError) as e:
+        train.main(["--data", str(toy), "--out", str(tmp_path / "run"), *flags])
+    assert says in str(e.value) and "\n" not in str(e.value)
+    assert not (tmp_path / "run").exists() and Path(__file__).exists()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_through_the_command_line(toy, tmp_path):
+    process = command("--data", toy, "--device", "cuda", "--out", tmp_path / "run")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and stdout == "" and not (tmp_path / "run").exists()
+    assert stderr == "train.py: error: --device cuda: not there; use cpu, or auto\n"
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as e:
+        train.main(["--help"])
+    assert e.value.code == 0
+    printed = capsys.readouterr().out
+    assert "--kl-coef" in printed and "--no-mask-prompt" in printed and "70,000" in printed
