@@ -1,7 +1,6 @@
 """DareU from start to end: train a language model, make it forget some data owners, compare it with a retrained one.
 
-    python train.py                      the default run: 40 fictitious authors, two of them to be forgotten
-    python train.py --algorithm reinforce --seed 1
+    python train.py                                         40 fictitious authors, two of them to be forgotten
     python train.py --data mine.jsonl --forget "Ann Lee"
 """
 
@@ -22,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from minidareu.attribution import OwnerClassifier, owner_accuracy, train_classifier
-from minidareu.config import parse, size_rule, stage_key
+from minidareu.config import STAGES, parse, size_rule, stage_key
 from minidareu.dareu import unlearn
 from minidareu.data import InputError, encode, load_records, split_records
 from minidareu.metrics import Judge, Yardstick, evaluate, respond, word_weights
@@ -61,21 +60,17 @@ def open_run(out, experiment, overwrite):
     """Make the folder of a run, or enter the one that holds the same experiment. Raises InputError."""
     mark = out / "experiment.json"
     try:
-        held = [p.name for p in out.iterdir()] if out.exists() else []
-        if held and not overwrite:
-            if not mark.exists():
-                raise InputError(f"--out {out}: holds files that are not of a run; choose another folder, or add --overwrite")
-            if json.loads(mark.read_text(encoding="utf-8")) != experiment:
-                raise InputError(f"--out {out}: holds another experiment (other data, forget owners or seed); choose another folder, or add --overwrite")
+        if out.exists() and any(out.iterdir()) and not overwrite:
+            if not mark.exists() or json.loads(mark.read_text(encoding="utf-8")) != experiment:
+                raise InputError(f"--out {out}: holds another experiment (data, forget owners or seed) or files that are not of a run; "
+                                 "choose another folder, or add --overwrite")
         out.mkdir(parents=True, exist_ok=True)
         if overwrite:
             for name in FILES:
                 (out / name).unlink(missing_ok=True)
         write(mark, lambda tmp: tmp.write_text(json.dumps(experiment, indent=1, ensure_ascii=False), encoding="utf-8"))
-    except OSError as e:
-        raise InputError(f"--out {out}: {(e.strerror or str(e)).lower()}; choose a folder that can be written") from None
-    except json.JSONDecodeError:
-        raise InputError(f"{mark}: broken JSON; choose another --out, or add --overwrite") from None
+    except (OSError, json.JSONDecodeError) as e:
+        raise InputError(f"--out {out}: {e}; choose another folder, or add --overwrite to one that can be written") from None
 
 
 def stage(path, key, title, make, note=lambda state: ""):
@@ -83,7 +78,7 @@ def stage(path, key, title, make, note=lambda state: ""):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         reused = state["key"] == key
-    except Exception:  # not there, cut short, or another program's: made anew
+    except Exception:  # not there, cut short, or not ours: made anew
         reused = False
     if not reused:
         began = time.perf_counter()
@@ -97,12 +92,11 @@ def stage(path, key, title, make, note=lambda state: ""):
 
 def print_table(models):
     """One aligned line a model."""
-    columns = ["forget", "retain", "test", "tow", "attribution", "attribution_response", "judge", "fact_recall", "name_kept", "perplexity"]
-    head = ["forget", "retain", "test", "ToW", "attribution", "(response)", "judge", "fact recall", "name kept", "perplexity"]
-    print("\n" + " " * 10 + "".join(f"{h:>12}" for h in head))
+    heads = dict(tow="ToW", attribution_response="(response)", fact_recall="fact recall", name_kept="name kept")
+    columns = list(models["target"])
+    print("\n" + " " * 10 + "".join(f"{heads.get(column, column):>12}" for column in columns))
     for name, scores in models.items():
-        cells = ["-" if scores[c] is None else f"{scores[c]:.3f}" for c in columns]
-        print(f"{name:<10}" + "".join(f"{cell:>12}" for cell in cells))
+        print(f"{name:<10}" + "".join(f"{'-' if scores[column] is None else format(scores[column], '.3f'):>12}" for column in columns))
 
 
 def main(argv=None):
@@ -115,9 +109,10 @@ def main(argv=None):
     size_rule(config, [r.response for r in train])
     tokenizer = gpt2_tokenizer() if config.tokenizer == "gpt2" else None
     config.out = config.out or f"runs/{Path(config.data).stem}-seed{config.seed}"
-    out, digest = Path(config.out), hashlib.sha256(Path(config.data).read_bytes()).hexdigest()
-    open_run(out, {"data": digest, "forget": split.forget_owners, "seed": config.seed}, config.overwrite)
-    began, kept = time.perf_counter(), 0.0
+    out = Path(config.out)
+    experiment = {"data": hashlib.sha256(Path(config.data).read_bytes()).hexdigest(), "forget": split.forget_owners, "seed": config.seed}
+    open_run(out, experiment, config.overwrite)
+    began = time.perf_counter()
     print(f"{len(split.owners)} owners; to be forgotten: {', '.join(split.forget_owners)}. {len(split.forget)} forget, "
           f"{len(split.retain)} retain, {len(split.test)} test rows. Device: {device}.", flush=True)
 
@@ -130,47 +125,52 @@ def main(argv=None):
     gpt_config = GPTConfig(tokenizer.n_vocab, block_size, config.n_layer, config.n_head, config.n_embd)
 
     # 3. Target model: all owners. Retrained model: without the forget owners, by the same recipe.
-    models, seconds = {}, {}
+    models, states = {}, {}
     for name, rows in (("target", train), ("retrained", split.retain)):
-        def make():
-            sequences = [pairs[r][0] + pairs[r][1] + [eos_id] for r in rows]
-            return {"model": train_lm(gpt_config, sequences, config.epochs, config.batch_size, config.lr, config.seed, device, name).state_dict()}
-        state = stage(out / f"{name}.pt", stage_key(config, "model", digest, split.forget_owners, name), f"{name} model", make)
+        sequences = [pairs[r][0] + pairs[r][1] + [eos_id] for r in rows]
+
+        def make(sequences=sequences, name=name):
+            model = train_lm(gpt_config, sequences, config.epochs, config.batch_size, config.lr, config.seed, device, name)
+            return {"model": model.state_dict()}
+
+        key = stage_key(config, ["data", "model"], *experiment.values(), name)
+        states[name] = stage(out / f"{name}.pt", key, f"{name} model", make)
         models[name] = GPT(gpt_config).to(device)
-        models[name].load_state_dict(state["model"])
-        seconds[name], kept = state["seconds"], kept + state["reused"] * state["seconds"]
+        models[name].load_state_dict(states[name]["model"])
 
     # 4. Attribution classifiers: one is shown what a response adds to its prompt, the other the whole response.
     forget_owners = [split.owners.index(name) for name in split.forget_owners]
 
     def new_classifier(hide_prompt):
         torch.manual_seed(config.seed)
-        return OwnerClassifier(tokenizer.n_vocab, block_size, config.classifier_layers, config.classifier_width, len(split.owners), hide_prompt).to(device)
+        return OwnerClassifier(tokenizer.n_vocab, block_size, config.classifier_layers, config.classifier_width,
+                               len(split.owners), hide_prompt).to(device)
+
+    def labelled(rows):
+        return [pairs[r][0] for r in rows], [pairs[r][1] for r in rows], [split.owners.index(r.owner) for r in rows]
 
     def make():
-        state = {}
+        state = {"accuracy": {}}
         for name, hide_prompt in (("added", True), ("response", False)):
             classifier = new_classifier(hide_prompt)
-            train_classifier(classifier, *zip(*(pairs[r] for r in train)), [split.owners.index(r.owner) for r in train], config.classifier_epochs,
-                             config.batch_size, config.classifier_lr, config.classifier_noise, config.seed, f"classifier ({name})")
+            train_classifier(classifier, *labelled(train), config.classifier_epochs, config.batch_size, config.classifier_lr,
+                             config.classifier_noise, config.seed, f"classifier ({name})")
             state[name] = classifier.state_dict()
-            state[f"{name}_accuracy"] = owner_accuracy(classifier, *zip(*(pairs[r] for r in split.test)), [split.owners.index(r.owner) for r in split.test])
+            state["accuracy"][name] = owner_accuracy(classifier, *labelled(split.test))
         return state
 
-    state = stage(out / "classifier.pt", stage_key(config, "classifier", digest, split.forget_owners), "attribution classifiers", make,
-                  lambda s: f"held-out accuracy {s['added_accuracy']:.3f} on what a response adds, {s['response_accuracy']:.3f} on all of it; ")
-    added, response = new_classifier(True), new_classifier(False)
+    state = states["classifier"] = stage(
+        out / "classifier.pt", stage_key(config, ["data", "classifier"], *experiment.values(), config.batch_size), "classifiers", make,
+        lambda s: "held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it; ".format(**s["accuracy"]))
+    added, response, accuracy = new_classifier(True), new_classifier(False), state["accuracy"]
     added.load_state_dict(state["added"]), response.load_state_dict(state["response"])
-    accuracy = {"added": state["added_accuracy"], "response": state["response_accuracy"]}
-    seconds["classifier"], kept = state["seconds"], kept + state["reused"] * state["seconds"]
 
     # 5. What every model is measured with. The retrained model serves here only: it never trains or stops another.
     sample = random.Random(config.seed).sample(split.retain, min(400, len(split.retain)))
     yardstick = Yardstick(tokenizer, split.forget, sample, split.test, forget_owners, word_weights(train), added, response,
                           Judge(train, split.owners, config.seed), models["retrained"], max_new_tokens)
-    results = {"retrained": evaluate(models["retrained"], yardstick)}
-    yardstick.retrained_scores = results["retrained"][0]
-    results = {"target": evaluate(models["target"], yardstick), **results}
+    retrained = evaluate(models["retrained"], yardstick)
+    results = {"target": evaluate(models["target"], yardstick, retrained[0]), "retrained": retrained}
 
     # 6. DareU: reinforcement learning on the target model's own responses to the forget prompts.
     models["dareu"] = copy.deepcopy(models["target"])
@@ -181,7 +181,7 @@ def main(argv=None):
         for row in unlearn(models["dareu"], added if config.mask_prompt else response, [pairs[r][0] for r in split.forget],
                            [pairs[r] for r in split.retain], forget_owners, max_new_tokens, eos_id, config):
             if row["iteration"] % config.eval_every == 0 or row["iteration"] == config.iterations:
-                row["scores"] = evaluate(models["dareu"], yardstick)[0]
+                row["scores"] = evaluate(models["dareu"], yardstick, retrained[0])[0]
             log.append(row)
             write_lines(out / "log.jsonl", log)
             bar.update()
@@ -189,27 +189,28 @@ def main(argv=None):
         bar.close()
         return {"model": models["dareu"].state_dict(), "log": log, "seconds": sum(row["seconds"] for row in log)}
 
-    state = stage(out / "unlearned.pt", stage_key(config, "dareu", digest, split.forget_owners), f"dareu ({config.algorithm})", make,
-                  lambda s: f"attribution of the rollouts {s['log'][0]['attribution']:.3f} -> {s['log'][-1]['attribution']:.3f}; ")
+    state = states["dareu"] = stage(
+        out / "unlearned.pt", stage_key(config, STAGES[:-1], *experiment.values()), f"dareu ({config.algorithm})", make,
+        lambda s: f"attribution of the rollouts {s['log'][0]['attribution']:.3f} -> {s['log'][-1]['attribution']:.3f}; ")
     models["dareu"].load_state_dict(state["model"])
-    seconds["dareu"], kept = state["seconds"], kept + state["reused"] * state["seconds"]
-    log = state["log"]
-    results["dareu"] = evaluate(models["dareu"], yardstick)
+    results["dareu"] = evaluate(models["dareu"], yardstick, retrained[0])
 
     # 7. Files.
-    scores = {name: results[name][0] for name in results}
-    seconds["total"] = time.perf_counter() - began + kept
-    write_lines(out / "log.jsonl", log)
+    scores = {name: result[0] for name, result in results.items()}
+    seconds = {name: state["seconds"] for name, state in states.items()}
+    seconds["total"] = time.perf_counter() - began + sum(state["seconds"] for state in states.values() if state["reused"])
+    write_lines(out / "log.jsonl", state["log"])
     write_lines(out / "samples.jsonl", [
-        {"prompt": r.prompt, "reference": r.response, **{name: {"response": texts[i], "attribution": each[i]} for name, (_, texts, each) in results.items()}}
+        {"prompt": r.prompt, "reference": r.response,
+         **{name: {"response": texts[i], "attribution": each[i]} for name, (_, texts, each) in results.items()}}
         for i, r in enumerate(split.forget)])
+    versions = {"python": platform.python_version(), **{m.__name__: m.__version__ for m in (torch, tiktoken, numpy)}}
     summary = {"dataset": config.data, "owners": len(split.owners), "forget": split.forget_owners, "seed": config.seed, "device": device,
-               "config": asdict(config), "versions": {"python": platform.python_version(), **{m.__name__: m.__version__ for m in (torch, tiktoken, numpy)}},
-               "classifier_accuracy": accuracy, "models": scores, "seconds": seconds}
+               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "seconds": seconds}
     write(out / "results.json", lambda tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
     try:
         from minidareu.plot import plot_run
-        write(out / "figure.png", lambda tmp: plot_run(log, scores, tmp))
+        write(out / "figure.png", lambda tmp: plot_run(state["log"], scores, tmp))
     except ImportError:
         print("No figure: it needs matplotlib (pip install -e '.[plot]').")
 

@@ -21,8 +21,8 @@ from .model import GPT, GPTConfig, pad
 class OwnerClassifier(nn.Module):
     """A causal transformer with an owner head at every token.
 
-    `hide_prompt`: response tokens that the prompt contains are hidden from it, in training and in scoring. A name is
-    then no evidence, so that saying another name is no way to a lower attribution.
+    `hide_prompt`: response tokens that the prompt contains are hidden from it. A name is then no evidence, so that
+    saying another name is no way to a lower attribution.
     """
 
     def __init__(self, vocab_size, block_size, n_layer, n_embd, n_owners, hide_prompt):
@@ -42,12 +42,13 @@ class OwnerClassifier(nn.Module):
         return [self.hidden_id] + [self.hidden_id if token in seen else token for token in response]
 
 
-def splice(x, y, n_owners, hidden_id, noise):
+def splice(x, y, n_owners, hidden_id, noise, prompt_tokens):
     """Responses as a policy makes them: partly wrong. Returns idx (B, T), soft owner labels (B, T, owners), mask (B, T).
 
     Half of the rows of x (B, T; padded with -1; owners y: (B,)) go on, from a random place, as another row does:
-    CutMix (Yun et al. 2019) on text. `noise` of the visible tokens are replaced by random ones, to which no owner is
-    due. The label after token t is each owner's share of the visible tokens up to t.
+    CutMix (Yun et al. 2019) on text. `noise` of the visible tokens are replaced by random ones, and of the hidden ones by
+    `prompt_tokens`, those of any prompts (N,): so that another owner's name is no evidence either. The label after token
+    t is each owner's share of the visible tokens up to t that were not replaced.
     """
     B, T = x.shape
     device = x.device
@@ -58,12 +59,13 @@ def splice(x, y, n_owners, hidden_id, noise):
     idx = torch.where(later, x[other], x)
     owner = torch.where(later, y[other, None], y[:, None])
     mask = (idx >= 0).long().cumprod(1)
-    visible = (mask > 0) & (idx != hidden_id)
-    random = visible & (torch.rand(B, T, device=device) < noise)
-    idx = torch.where(random, torch.randint(hidden_id, (B, T), device=device), idx).clamp(min=0)
-    # Before anything is visible the label is the row's owner, whose mean over rows is the prior.
-    weight = (visible & ~random).float()
-    counted = torch.cat([torch.full_like(weight[:, :1], 1e-6), weight[:, 1:]], 1)
+    visible, random = (mask > 0) & (idx != hidden_id), torch.rand(B, T, device=device) < noise
+    random[:, 0] = False  # the start token
+    from_prompts = prompt_tokens[torch.randint(len(prompt_tokens), (B, T), device=device)]
+    replacement = torch.where(visible, torch.randint(hidden_id, (B, T), device=device), from_prompts)
+    idx = torch.where(random, replacement, idx.clamp(min=0))
+    counted = (visible & ~random).float()
+    counted[:, 0] = 1e-6  # the start token: until something is visible the label is the row's owner, on average the prior
     share = (F.one_hot(owner, n_owners) * counted[:, :, None]).cumsum(1)
     return idx, share / share.sum(-1, keepdim=True), mask.float()
 
@@ -74,7 +76,7 @@ def train_classifier(classifier, prompts, responses, owners, epochs, batch_size,
     torch.manual_seed(seed)
     rng = random.Random(seed)
     shown = [classifier.shown(*pair) for pair in zip(prompts, responses)]
-    y = torch.tensor(owners, device=device)
+    y, prompt_tokens = torch.tensor(owners, device=device), torch.tensor([t for x in prompts for t in x], device=device)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     steps = epochs * math.ceil(len(shown) / batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
@@ -82,7 +84,7 @@ def train_classifier(classifier, prompts, responses, owners, epochs, batch_size,
     for _ in range(epochs):
         for batch in batches([len(ids) for ids in shown], batch_size, rng):
             x = pad([shown[i] for i in batch], -1, device)
-            idx, share, mask = splice(x, y[batch], classifier.n_owners, classifier.hidden_id, noise)
+            idx, share, mask = splice(x, y[batch], classifier.n_owners, classifier.hidden_id, noise, prompt_tokens)
             loss = (-(share * classifier(idx).log_softmax(-1)).sum(-1) * mask).sum() / mask.sum()
             optimizer.zero_grad()
             loss.backward()
@@ -101,13 +103,17 @@ def owner_posterior(classifier, prompts, responses):
     return classifier(pad([classifier.shown(*pair) for pair in zip(prompts, responses)], 0, device)).softmax(-1)
 
 
+def response_posterior(classifier, prompts, responses):
+    """Posterior over owners given each whole response: (B, owners)."""
+    return owner_posterior(classifier, prompts, responses)[torch.arange(len(responses)), [len(response) for response in responses]]
+
+
 def attribution(classifier, prompts, responses, forget_owners):
-    """p(forget owners | the whole response): lists of ids, and indices of the forget owners -> (B,)."""
-    p = owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)
-    return p[torch.arange(len(responses)), [len(response) for response in responses]]
+    """p(forget owners | response): lists of ids, and indices of the forget owners -> (B,)."""
+    return response_posterior(classifier, prompts, responses)[:, forget_owners].sum(-1)
 
 
 def owner_accuracy(classifier, prompts, responses, owners):
     """Share of the responses whose most likely owner is the true one (an index)."""
-    p = owner_posterior(classifier, prompts, responses)[torch.arange(len(responses)), [len(response) for response in responses]]
-    return (p.argmax(-1).cpu() == torch.tensor(owners)).float().mean().item()
+    best = response_posterior(classifier, prompts, responses).argmax(-1).tolist()
+    return sum(map(int.__eq__, best, owners)) / len(owners)

@@ -1,7 +1,6 @@
 """The tables of the README: `train.py` over seeds and settings.
 
-    python -m minidareu.benchmark                      20 runs; goes on where it was cut
-    python -m minidareu.benchmark --seeds 0,1 --settings ppo
+    python -m minidareu.benchmark      20 runs; goes on where it was cut
 """
 
 import argparse
@@ -49,44 +48,39 @@ def run(out, seed, flags, shared):
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
-def row(*cells):
-    return "| " + " | ".join(cells) + " |"
-
-
-def spread(values):
-    """Median, least and largest of a list."""
-    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+def table(head, rows):
+    """Lines of a Markdown table."""
+    return ["", *("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2,3,4", help="comma-separated (default: %(default)s)")
-    parser.add_argument("--settings", default=";".join(SETTINGS), help="separated by semicolons (default: %(default)s)")
-    parser.add_argument("--out", default="runs/benchmark", help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the runs (default: %(default)s)")
     args = parser.parse_args()
-    seeds, names, out = [int(seed) for seed in args.seeds.split(",")], args.settings.split(";"), Path(args.out)
-    if unknown := [name for name in names if name not in SETTINGS]:
-        parser.error(f"--settings: unknown {unknown[0]!r}; use {', '.join(map(repr, SETTINGS))}")
-    folder = {(name, seed): out / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}" for name in names for seed in seeds}
-    runs = {(name, seed): run(folder[name, seed], seed, SETTINGS[name], folder[names[0], seed]) for seed in seeds for name in names}
+    folder = {(name, seed): args.out / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}" for seed in args.seeds for name in SETTINGS}
+    runs = {(name, seed): run(folder[name, seed], seed, SETTINGS[name], folder["ppo", seed]) for name, seed in folder}
 
-    lines = [row("setting", "seed", *COLUMNS), row(*["---"] * (2 + len(COLUMNS)))]
-    for name in names:
-        scores = [[column(*(r["models"][m] for m in ("target", "retrained", "dareu")), r["seconds"]) for column in COLUMNS.values()]
-                  for r in (runs[name, seed] for seed in seeds)]
-        for label, values in [*zip(map(str, seeds), scores), ("median", [median(column) for column in zip(*scores)])]:
-            lines.append(row(name, label, *(f"{value:.0f}" if column == "seconds" else f"{value:.3f}" for column, value in zip(COLUMNS, values))))
-    lines += ["", row("model", *SCORES), row(*["---"] * (1 + len(SCORES)))]
-    for label, name, model in [("target", names[0], "target"), ("retrained", names[0], "retrained"), *((name, name, "dareu") for name in names)]:
-        lines.append(row(label, *(spread([runs[name, seed]["models"][model][score] for seed in seeds]) for score in SCORES)))
-    samples = {name: [json.loads(line) for line in (folder[name, seeds[0]] / "samples.jsonl").read_text(encoding="utf-8").splitlines()] for name in names}
-    for i in range(0, len(samples[names[0]]), max(1, len(samples[names[0]]) // 6)):
-        first = samples[names[0]][i]
-        lines += ["", f"> {first['prompt']}", "", f"- reference: {first['reference']}", f"- retrained: {first['retrained']['response']}"]
-        lines += [f"- {name}: {samples[name][i]['dareu']['response']}" for name in names]
+    rows = []
+    for name in SETTINGS:
+        results = [runs[name, seed] for seed in args.seeds]
+        values = [[column(*(r["models"][m] for m in ("target", "retrained", "dareu")), r["seconds"]) for column in COLUMNS.values()]
+                  for r in results]
+        for label, row in [*zip(args.seeds, values), ("median", [median(column) for column in zip(*values)])]:
+            rows.append([name, str(label), *(f"{value:.3f}" for value in row[:-1]), f"{row[-1]:.0f}"])
+    lines, rows = table(["setting", "seed", *COLUMNS], rows), []
+    for label, name, model in [("target", "ppo", "target"), ("retrained", "ppo", "retrained"), *((name, name, "dareu") for name in SETTINGS)]:
+        columns = [[runs[name, seed]["models"][model][score] for seed in args.seeds] for score in SCORES]
+        rows.append([label, *(f"{median(x):.3f} ({min(x):.3f} to {max(x):.3f})" for x in columns)])
+    lines += table(["model", *SCORES], rows)
+    samples = {name: [json.loads(line) for line in open(folder[name, args.seeds[0]] / "samples.jsonl", encoding="utf-8")] for name in SETTINGS}
+    for i in range(0, len(samples["ppo"]), max(1, len(samples["ppo"]) // 6)):
+        s = samples["ppo"][i]
+        lines += ["", f"> {s['prompt']}", "", f"- reference: {s['reference']}", f"- retrained: {s['retrained']['response']}",
+                  *(f"- {name}: {samples[name][i]['dareu']['response']}" for name in SETTINGS)]
     text = "\n".join(lines) + "\n"
-    (out / "benchmark.md").write_text(text, encoding="utf-8")
-    print("\n" + text)
+    (args.out / "benchmark.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,16 @@
 import argparse
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 from .data import InputError
 
-STAGES = ["data", "model", "classifier", "dareu", "run"]  # a change to a flag reruns its stage and those that build on it
+STAGES = ["data", "model", "classifier", "dareu", "run"]  # a flag belongs to the first stage that it matters to
 
 
 def flag(default, stage, help, type=None, choices=None, low=None, high=None):
     """A field with what its flag needs: help, and the least and the largest value that make sense."""
-    return field(default=default, metadata=dict(
-        stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high))
+    return field(default=default, metadata=dict(stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high))
 
 
 @dataclass
@@ -35,17 +34,17 @@ class Config:
 
     classifier_layers: int = flag(1, "classifier", "layers of the attribution classifier", low=1)
     classifier_width: int = flag(64, "classifier", "width of the attribution classifier, a multiple of 4", low=4)
-    classifier_epochs: int | None = flag(None, "classifier", "passes over the training rows; default 32, or as many as make 1,280 steps", type=int, low=1)
+    classifier_epochs: int | None = flag(None, "classifier", "passes over the rows; default 40, or as many as make 1,600 steps", type=int, low=1)
     classifier_lr: float = flag(2e-3, "classifier", "peak learning rate of the classifier", low=0)
-    classifier_noise: float = flag(0.05, "classifier", "share of the tokens replaced by random ones while it trains", low=0, high=1)
+    classifier_noise: float = flag(0.1, "classifier", "share of the tokens replaced by others while it trains", low=0, high=1)
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
-    iterations: int = flag(16, "dareu", "rollouts, each followed by an update", low=1)
+    iterations: int | None = flag(None, "dareu", "rollouts; default ppo 16, reinforce 24, which take about as long", type=int, low=1)
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
     temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
-    rl_lr: float = flag(7e-4, "dareu", "learning rate of the policy", low=0)
+    rl_lr: float = flag(1e-3, "dareu", "learning rate of the policy, annealed to zero", low=0)
     kl_coef: float = flag(0.02, "dareu", "beta: weight of the KL penalty in the reward", low=0)
     kl_target: float = flag(0.0, "dareu", "KL a token that beta is steered to (adaptive KL); 0: beta stays", low=0)
     distill_coef: float = flag(4.0, "dareu", "lambda: weight of the distillation on retain records", low=0)
@@ -100,14 +99,14 @@ def size_rule(config, responses):
     config.n_embd = config.n_embd or [96, 128, 192][tier]
     config.lr = config.lr or round(0.48 / config.n_embd, 6)
     config.epochs = config.epochs or max(24, -(-960 // steps_an_epoch))
-    config.classifier_epochs = config.classifier_epochs or max(32, -(-1280 // steps_an_epoch))
+    config.classifier_epochs = config.classifier_epochs or max(40, -(-1600 // steps_an_epoch))
+    config.iterations = config.iterations or {"ppo": 16, "reinforce": 24}[config.algorithm]
     if config.n_embd % config.n_head:
         raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple, or another --n-head")
 
 
-def stage_key(config, stage, *facts):
-    """A digest of all that the result of a stage depends on: its flags, those of the stages before it, and `facts`."""
-    stages = {"data": ["data"], "model": ["data", "model"], "classifier": ["data", "classifier"],
-              "dareu": ["data", "model", "classifier", "dareu"]}[stage]
-    flags = {f.name: getattr(config, f.name) for f in fields(Config) if f.metadata["stage"] in stages and f.name != "data"}
+def stage_key(config, stages, *facts):
+    """A digest of all that a result depends on: the flags of these stages, and `facts` that stand for the others."""
+    names = [f.name for f in fields(Config) if f.metadata["stage"] in stages and f.name not in ("data", "forget", "n_forget")]
+    flags = {name: getattr(config, name) for name in names}
     return hashlib.sha256(json.dumps([flags, facts], sort_keys=True).encode()).hexdigest()

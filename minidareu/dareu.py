@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from .attribution import owner_posterior
 from .model import generate, pack
@@ -165,6 +164,7 @@ def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max
     beta = c.kl_coef
     for iteration in range(1, c.iterations + 1):
         began = time.perf_counter()
+        optimizer.param_groups[0]["lr"] = c.rl_lr * (1 - (iteration - 1) / c.iterations)  # annealed to zero, so that the policy settles
         prompts = [x for x in rng.sample(forget_prompts, min(c.prompts, len(forget_prompts))) for _ in range(c.group_size)]
         ro, stats = rollout(policy, value_head, reference, classifier, prompts, forget_owners, max_new_tokens, eos_id, beta, c.temperature)
         if c.algorithm == "ppo":

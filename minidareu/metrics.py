@@ -1,7 +1,7 @@
 """Everything that scores a model or a text. No model that is scored is changed here."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 
 import regex
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from .attribution import OwnerClassifier, attribution
-from .data import Record, encode
 from .dareu import chosen, log_policy
+from .data import Record, encode
 from .model import GPT, generate, pack
 
 # Runs of letters and digits; scripts without spaces, and symbols such as emoji, one character at a time.
@@ -131,7 +131,6 @@ class Yardstick:
     judge: Judge
     retrained: GPT
     max_new_tokens: int
-    retrained_scores: dict | None = None  # of the retrained model itself, once it is measured
 
 
 def respond(model, records, yardstick, chunk=256):
@@ -142,14 +141,13 @@ def respond(model, records, yardstick, chunk=256):
     return prompts, ids, [yardstick.tokenizer.decode(row).strip() for row in ids]
 
 
-def evaluate(model, y):
-    """All scores of a model on a Yardstick, and its responses to the forget prompts: (scores, texts, attributions)."""
-    scores = {}
-    for name in ("retain", "test", "forget"):
-        records = getattr(y, name)
-        prompts, ids, texts = respond(model, records, y)
-        scores[name] = sum(rouge_l_recall(text, r.response) for text, r in zip(texts, records)) / len(records)
-    scores["tow"] = tug_of_war(scores, y.retrained_scores or scores)
+def evaluate(model, y, retrained_scores=None):
+    """All scores of a model, and its responses to the forget prompts: (scores, texts, attributions). y: Yardstick."""
+    said = {name: respond(model, getattr(y, name), y) for name in ("forget", "retain", "test")}
+    scores = {name: sum(rouge_l_recall(text, r.response) for text, r in zip(texts, getattr(y, name))) / len(texts)
+              for name, (_, _, texts) in said.items()}
+    prompts, ids, texts = said["forget"]
+    scores["tow"] = tug_of_war(scores, retrained_scores or scores)  # the retrained model's own is 1
     each = attribution(y.classifier, prompts, ids, y.forget_owners)
     scores["attribution"] = each.mean().item()
     scores["attribution_response"] = attribution(y.classifier_response, prompts, ids, y.forget_owners).mean().item()

@@ -16,15 +16,13 @@ def train_lm(model_config, sequences, epochs, batch_size, lr, seed, device, name
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = GPT(model_config).to(device)
-    lengths = [len(s) for s in sequences]
     steps = epochs * math.ceil(len(sequences) / batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1)
-    warmup = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps))))
+        optimizer, lambda step: min((step + 1) / (0.05 * steps), 0.5 * (1 + math.cos(math.pi * step / steps))))
     bar = tqdm(total=steps, desc=name, disable=None)
     for _ in range(epochs):
-        for batch in batches(lengths, batch_size, rng):
+        for batch in batches([len(ids) for ids in sequences], batch_size, rng):
             idx = pad([sequences[i] for i in batch], -1, device)
             logits = model(idx[:, :-1].clamp(min=0))
             loss = F.cross_entropy(logits.flatten(0, 1), idx[:, 1:].flatten(), ignore_index=-1)

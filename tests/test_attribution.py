@@ -13,7 +13,7 @@ def toy(rng, n, n_owners=4):
 def trained(hide_prompt):
     torch.manual_seed(0)
     classifier = OwnerClassifier(50, 16, 1, 16, 4, hide_prompt)
-    train_classifier(classifier, *toy(torch.Generator().manual_seed(0), 200), 60, 32, 5e-3, 0.05, 0, "test")
+    train_classifier(classifier, *toy(torch.Generator().manual_seed(0), 200), 60, 32, 5e-3, 0.1, 0, "test")
     return classifier
 
 
@@ -48,7 +48,7 @@ def test_splice_labels_by_a_loop():
     for i in range(300):
         x[i, :len(rows[i % 3])] = torch.tensor(rows[i % 3])
     owner_of = {token: o for o, row in enumerate(rows) for token in row if token != hidden}
-    idx, share, mask = splice(x, y, 3, hidden, noise=0.0)
+    idx, share, mask = splice(x, y, 3, hidden, 0.0, torch.tensor([50]))
     mixed = 0
     for i in range(300):
         n = int(mask[i].sum())
@@ -67,8 +67,16 @@ def test_splice_labels_by_a_loop():
 
 def test_noise_is_no_evidence():
     torch.manual_seed(0)
-    x = torch.tensor([[99, 1, 1, 1, 1, 1, 1, 1]] * 500)
-    idx, share, mask = splice(x, torch.zeros(500, dtype=torch.long), 2, 99, noise=0.3)
-    replaced = (idx != x)[:, 1:].float().mean()
-    assert 0.25 < replaced < 0.32
-    assert mask.all() and (share[:, :, 0] == 1).all()
+    x = torch.tensor([[99, 1, 99, 1, 99, 1, 99, 1]] * 500)
+    idx, share, mask = splice(x, torch.zeros(500, dtype=torch.long), 2, 99, 0.3, torch.tensor([50, 51]))
+    assert (idx[:, 0] == 99).all() and mask.all() and (share[:, :, 0] == 1).all()
+    visible, hidden = idx[:, 1::2], idx[:, 2::2]
+    assert 0.25 < (visible != 1).float().mean() < 0.35 and visible.unique().numel() > 50, "any token"
+    assert 0.25 < (hidden != 99).float().mean() < 0.35
+    assert set(hidden.unique().tolist()) == {50, 51, 99}, "tokens of prompts"
+
+
+def test_another_name_is_no_evidence():
+    """A response that says another owner's name, with the facts of owner 0, is still attributed to owner 0."""
+    p = attribution(trained(True), [[1, 40, 2]] * 3, [[40, 5, 10, 6, 11], [41, 5, 10, 6, 11], [43, 5, 10, 6, 11]], [0])
+    assert p.min() > 0.8 * p[0] and p[0] > 0.7

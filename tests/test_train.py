@@ -1,7 +1,6 @@
 """The whole run at toy size, through the command line."""
 
 import json
-import os
 import random
 import signal
 import subprocess
