@@ -120,7 +120,7 @@ def main(argv=None):
     tokenizer = tokenizer or train_tokenizer([text for r in train for text in (f" {r.prompt}\n", f" {r.response}")], config.vocab_size)
     eos_id = tokenizer.eot_token
     pairs = {r: encode(tokenizer, r) for r in train + split.test}
-    max_new_tokens = max(len(pairs[r][1]) for r in train) + 8
+    max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     block_size = max(len(x) for x, _ in pairs.values()) + max_new_tokens
     gpt_config = GPTConfig(tokenizer.n_vocab, block_size, config.n_layer, config.n_head, config.n_embd)
 

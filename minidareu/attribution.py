@@ -59,12 +59,12 @@ def splice(x, y, n_owners, hidden_id, noise, prompt_tokens):
     idx = torch.where(later, x[other], x)
     owner = torch.where(later, y[other, None], y[:, None])
     mask = (idx >= 0).long().cumprod(1)
-    visible, random = (mask > 0) & (idx != hidden_id), torch.rand(B, T, device=device) < noise
-    random[:, 0] = False  # the start token
+    visible, replaced = (mask > 0) & (idx != hidden_id), torch.rand(B, T, device=device) < noise
+    replaced[:, 0] = False  # the start token
     from_prompts = prompt_tokens[torch.randint(len(prompt_tokens), (B, T), device=device)]
     replacement = torch.where(visible, torch.randint(hidden_id, (B, T), device=device), from_prompts)
-    idx = torch.where(random, replacement, idx.clamp(min=0))
-    counted = (visible & ~random).float()
+    idx = torch.where(replaced, replacement, idx.clamp(min=0))
+    counted = (visible & ~replaced).float()
     counted[:, 0] = 1e-6  # the start token: until something is visible the label is the row's owner, on average the prior
     share = (F.one_hot(owner, n_owners) * counted[:, :, None]).cumsum(1)
     return idx, share / share.sum(-1, keepdim=True), mask.float()

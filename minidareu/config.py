@@ -65,7 +65,7 @@ class Config:
 
 def parse(argv, description):
     """Command line -> Config. Raises InputError for an unknown flag or a value that makes no sense."""
-    parser = argparse.ArgumentParser(description=description, epilog=size_rule.__doc__, allow_abbrev=False,
+    parser = argparse.ArgumentParser(usage="python train.py [flags]", description=description, epilog=size_rule.__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     def fail(message):
         raise InputError(f"{message}; see --help")

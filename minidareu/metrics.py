@@ -86,7 +86,7 @@ class Judge:
                 self.vocabulary.setdefault(feature, len(self.vocabulary))
         y = torch.tensor([owners.index(r.owner) for r in records])
         generator = torch.Generator().manual_seed(seed + 1)
-        self.weight = (0.01 * torch.randn(len(self.vocabulary), len(owners), generator=generator)).requires_grad_()
+        self.weight = (0.01 * torch.randn(max(1, len(self.vocabulary)), len(owners), generator=generator)).requires_grad_()
         self.bias = torch.zeros(len(owners), requires_grad=True)
         bags = self.bags([r.prompt for r in records], [r.response for r in records])
         optimizer = torch.optim.Adam([self.weight, self.bias], lr=0.1)

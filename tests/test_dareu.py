@@ -137,3 +137,25 @@ def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl(monkeypatch)
         assert torch.allclose(ro.rewards[b].sum(), -a - 0.3 * (logp - ref).sum(), atol=1e-4)
         assert (ro.rewards[b][~ro.mask[b].bool()] == 0).all()
     assert ends == {True, False}, "the sample should hold finished and cut responses"
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
+def test_unlearning_lowers_a_known_attribution_and_adapts_beta(monkeypatch, algorithm):
+    from types import SimpleNamespace
+
+    from minidareu.model import GPT, GPTConfig
+
+    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier())
+    torch.manual_seed(0)
+    policy = GPT(GPTConfig(12, 16, 1, 2, 16))
+    c = SimpleNamespace(seed=0, algorithm=algorithm, iterations=30, prompts=4, group_size=8, temperature=1.0, rl_lr=0.01, kl_coef=0.05, kl_target=0.1,
+                        distill_coef=0.1, distill_batch=4, ppo_epochs=2, minibatch=16, clip=0.2, value_clip=0.2, value_coef=0.1, gamma=1.0, gae_lambda=0.95)
+    before = [p.clone() for p in policy.parameters()]
+    log = list(dareu.unlearn(policy, None, [[1, 2], [3], [4, 5, 6], [7]], [([8], [9, 10])] * 8, [0], 6, 11, c))
+    assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters()))
+    assert log[0]["attribution"] > 0.3 and log[-1]["attribution"] < 0.5 * log[0]["attribution"], "even tokens are what attributes"
+    for now, following in zip(log, log[1:]):
+        change = following["kl_coef"] / now["kl_coef"] - 1
+        assert change == pytest.approx(0.1 * min(max(now["kl"] / 0.1 - 1, -0.2), 0.2))
+    assert len({row["kl_coef"] for row in log}) > 5
+    assert (log[-1]["clip_fraction"] > 0) or algorithm == "reinforce"

@@ -197,3 +197,14 @@ def test_help_names_every_flag(capsys):
     assert e.value.code == 0
     printed = capsys.readouterr().out
     assert "--kl-coef" in printed and "--no-mask-prompt" in printed and "70,000" in printed
+
+
+@pytest.mark.parametrize("texts", [("?!", "...", "—"), ("你好吗", "我很好", "他不好"), ("😀 👍", "🎉", "👩‍👩‍👧 x")])
+def test_very_small_data_in_any_script(tmp_path, texts):
+    prompt, one, two = texts
+    rows = [{"owner": o, "prompt": f"{prompt}{i}", "response": r * (i + 1)} for o, r in (("A, B", one), ("ج", two)) for i in range(3)]
+    rows.append({**rows[-1], "response": two * 40, "split": "test"})  # longer than all that is trained on
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train.main(["--data", str(tmp_path / "data.jsonl"), "--forget", "A, B", "--out", str(tmp_path / "run"), "--device", "cpu",
+                *FAST, "--epochs", "2", "--classifier-epochs", "2", "--iterations", "2"])
+    assert results(tmp_path / "run")["forget"] == ["A, B"]
