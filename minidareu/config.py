@@ -28,7 +28,7 @@ class Config:
     n_layer: int = flag(2, "model", "layers of the language model", low=1)
     n_head: int = flag(4, "model", "attention heads of the language model", low=1)
     n_embd: int | None = flag(None, "model", "width of the language model; by size: 96, 128, 192", type=int, low=1)
-    epochs: int | None = flag(None, "model", "passes over the training rows; default 24, or as many as make 960 steps", type=int, low=1)
+    epochs: int | None = flag(None, "model", "passes over the training rows; default 32, or as many as make 1,280 steps", type=int, low=1)
     batch_size: int = flag(32, "model", "rows in a training step, of the language model and of the classifier", low=1)
     lr: float | None = flag(None, "model", "peak learning rate; default 0.48 / width", type=float, low=1e-9)
 
@@ -98,7 +98,7 @@ def size_rule(config, responses):
     config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
     config.n_embd = config.n_embd or [96, 128, 192][tier]
     config.lr = config.lr or round(0.48 / config.n_embd, 6)
-    config.epochs = config.epochs or max(24, -(-960 // steps_an_epoch))
+    config.epochs = config.epochs or max(32, -(-1280 // steps_an_epoch))
     config.classifier_epochs = config.classifier_epochs or max(40, -(-1600 // steps_an_epoch))
     config.iterations = config.iterations or {"ppo": 16, "reinforce": 24}[config.algorithm]
     if config.n_embd % config.n_head:
