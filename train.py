@@ -2,6 +2,7 @@
 
     python train.py                                         40 fictitious authors, two of them to be forgotten
     python train.py --data mine.jsonl --forget "Ann Lee"
+    python train.py --methods dareu,npo,graddiff            DareU beside loss-based methods
 """
 
 import copy
@@ -20,16 +21,18 @@ import tiktoken
 import torch
 from tqdm import tqdm
 
+from minidareu import baselines, dareu
 from minidareu.attribution import OwnerClassifier, owner_accuracy, train_classifier
-from minidareu.config import STAGES, parse, size_rule, stage_key
-from minidareu.dareu import unlearn
-from minidareu.data import InputError, encode, load_records, split_records
+from minidareu.config import parse, size_rule, stage_key
+from minidareu.data import InputError, encode, layout, load_records, split_records
+from minidareu.likelihood import likelihood_scores
 from minidareu.metrics import Judge, Yardstick, evaluate, respond, word_weights
 from minidareu.model import GPT, GPTConfig
 from minidareu.pretrain import train_lm
 from minidareu.tokenizer import gpt2_tokenizer, train_tokenizer
 
 FILES = ["experiment.json", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt", "log.jsonl", "samples.jsonl", "results.json", "figure.png"]
+FILES += [f"{name}.pt" for name in baselines.METHODS]
 
 
 def write(path, save):
@@ -73,30 +76,35 @@ def open_run(out, experiment, overwrite):
         raise InputError(f"--out {out}: {e}; choose another folder, or add --overwrite to one that can be written") from None
 
 
-def stage(path, key, title, make, note=lambda state: ""):
-    """The checkpoint at `path` if it was made from the same `key`; otherwise run `make` -> dict of it, and save it."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        reused = state["key"] == key
-    except Exception:  # not there, cut short, or not ours: made anew
-        reused = False
+def stage(path, key, title, make, note=lambda state: "", reuse=None):
+    """The checkpoint at `path`, or of that name in the folder `reuse`, if made from the same `key`; otherwise `make` -> dict of it. Saves it."""
+    for place in [path, *([Path(reuse) / path.name] if reuse else [])]:
+        try:
+            state = torch.load(place, map_location="cpu", weights_only=True)
+            reused = state["key"] == key
+        except Exception:  # not there, cut short, or not ours: made anew
+            reused = False
+        if reused:
+            break
     if not reused:
         began = time.perf_counter()
         state = make()
         state = {"key": key, "seconds": time.perf_counter() - began, **state}
+    if not reused or place != path:
         write(path, lambda tmp: torch.save(state, tmp))
-    state["reused"] = reused
     print(f"{title}: {note(state)}{state['seconds']:.0f} s{', kept from an earlier run' if reused else ''}", flush=True)
-    return state
+    return {**state, "reused": reused}
 
 
-def print_table(models):
+def print_table(models, columns):
     """One aligned line a model."""
-    heads = dict(tow="ToW", attribution_response="(response)", fact_recall="fact recall", name_kept="name kept")
-    columns = list(models["target"])
-    print("\n" + " " * 10 + "".join(f"{heads.get(column, column):>12}" for column in columns))
+    heads = dict(tow="ToW", attribution_response="(response)", model_utility="utility", forget_quality="quality", extraction_strength="extraction",
+                 exact_memorization="memorized", mia_min_k="MIA min-k", mia_min_k_plus="MIA min-k++")
+    titles = [heads.get(name, name.replace("mia_", "MIA ").replace("_", " ")) for name in columns]
+    width = max(map(len, models)) + 1
+    print("\n" + " " * width + "".join(f"{title:>13}" for title in titles))
     for name, scores in models.items():
-        print(f"{name:<10}" + "".join(f"{'-' if scores[column] is None else format(scores[column], '.3f'):>12}" for column in columns))
+        print(f"{name:<{width}}" + "".join(f"{'-' if scores[column] is None else format(scores[column], '.3f'):>13}" for column in columns))
 
 
 def main(argv=None):
@@ -105,8 +113,9 @@ def main(argv=None):
     device = pick_device(config.device)
     records = load_records(config.data)
     split = split_records(records, config.forget, config.n_forget, config.test_fraction, config.seed)
-    train = split.forget + split.retain
-    size_rule(config, [r.response for r in train])
+    held_out = set(map(id, split.test + split.unseen))
+    train = [r for r in records if id(r) not in held_out]
+    size_rule(config, [r.response for r in train], len(split.forget))
     tokenizer = gpt2_tokenizer() if config.tokenizer == "gpt2" else None
     config.out = config.out or f"runs/{Path(config.data).stem}-seed{config.seed}"
     out = Path(config.out)
@@ -117,9 +126,9 @@ def main(argv=None):
           f"{len(split.retain)} retain, {len(split.test)} test rows. Device: {device}.", flush=True)
 
     # 2. Tokenizer. A sequence is the prompt, the response, and the end of text.
-    tokenizer = tokenizer or train_tokenizer([text for r in train for text in (f" {r.prompt}\n", f" {r.response}")], config.vocab_size)
+    tokenizer = tokenizer or train_tokenizer([text for r in train for text in layout(r.prompt, r.response)], config.vocab_size)
     eos_id = tokenizer.eot_token
-    pairs = {r: encode(tokenizer, r) for r in train + split.test}
+    pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     block_size = max(len(x) for x, _ in pairs.values()) + max_new_tokens
     gpt_config = GPTConfig(tokenizer.n_vocab, block_size, config.n_layer, config.n_head, config.n_embd)
@@ -133,8 +142,8 @@ def main(argv=None):
             model = train_lm(gpt_config, sequences, config.epochs, config.batch_size, config.lr, config.seed, device, name)
             return {"model": model.state_dict()}
 
-        key = stage_key(config, ["data", "model"], *experiment.values(), name)
-        states[name] = stage(out / f"{name}.pt", key, f"{name} model", make)
+        key = stage_key(config, ["data", "model"], sequences)
+        states[name] = stage(out / f"{name}.pt", key, f"{name} model", make, reuse=config.reuse)
         models[name] = GPT(gpt_config).to(device)
         models[name].load_state_dict(states[name]["model"])
 
@@ -160,69 +169,92 @@ def main(argv=None):
         return state
 
     state = states["classifier"] = stage(
-        out / "classifier.pt", stage_key(config, ["data", "classifier"], *experiment.values(), config.batch_size), "classifiers", make,
-        lambda s: "held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it; ".format(**s["accuracy"]))
+        out / "classifier.pt", stage_key(config, ["data", "classifier"], labelled(train), labelled(split.test), config.batch_size), "classifiers", make,
+        lambda s: "held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it; ".format(**s["accuracy"]), config.reuse)
     added, response, accuracy = new_classifier(True), new_classifier(False), state["accuracy"]
     added.load_state_dict(state["added"]), response.load_state_dict(state["response"])
 
     # 5. What every model is measured with. The retrained model serves here only: it never trains or stops another.
     sample = random.Random(config.seed).sample(split.retain, min(400, len(split.retain)))
-    yardstick = Yardstick(tokenizer, split.forget, sample, split.test, forget_owners, word_weights(train), added, response,
+    yardstick = Yardstick(tokenizer, split.forget, sample, split.test, split.unseen, forget_owners, word_weights(train), added, response,
                           Judge(train, split.owners, config.seed), models["retrained"], max_new_tokens)
     retrained = evaluate(models["retrained"], yardstick)
     results = {"target": evaluate(models["target"], yardstick, retrained[0]), "retrained": retrained}
+    likelihood = {"retrained": likelihood_scores(models["retrained"], yardstick, retrained[0]["retain"])}
+    likelihood["target"] = likelihood_scores(models["target"], yardstick, results["target"][0]["retain"], likelihood["retrained"])
 
-    # 6. DareU: reinforcement learning on the target model's own responses to the forget prompts.
-    models["dareu"] = copy.deepcopy(models["target"])
+    # 6. Unlearning. DareU: reinforcement learning on the target model's own responses to the forget prompts. The others: a loss on the forget rows.
+    log, last_step, forget_pairs, retain_pairs = [], {}, [pairs[r] for r in split.forget], [pairs[r] for r in split.retain]
+    for name in config.methods:
+        policy = models[name] = copy.deepcopy(models["target"])
+        if name == "dareu":
+            path, key = out / "unlearned.pt", stage_key(config, ["data", "model", "classifier", "dareu"], *experiment.values())
+            steps = total = config.iterations
+            rows = dareu.unlearn(policy, added if config.mask_prompt else response, [x for x, _ in forget_pairs], retain_pairs, forget_owners,
+                                 max_new_tokens, eos_id, config)
+        else:
+            loss, lr, steps = baselines.METHODS[name]
+            lr, steps = config.baseline_lr or lr, config.baseline_steps or steps
+            total = max(steps, config.run_on)
+            source = [loss.__code__.co_code.hex(), str(loss.__code__.co_consts), str(loss.__defaults__)]
+            path, key = out / f"{name}.pt", stage_key(config, ["data", "model"], *experiment.values(), name, lr, steps, total, source)
+            refusals = [tokenizer.encode_ordinary(layout("", text)[1]) for text in baselines.REFUSALS]
+            rows = baselines.unlearn(loss, policy, forget_pairs, retain_pairs, refusals, eos_id, lr, total, config.batch_size, config.seed)
 
-    def make():
-        log = []
-        bar = tqdm(total=config.iterations, desc=f"dareu ({config.algorithm})", disable=None)
-        for row in unlearn(models["dareu"], added if config.mask_prompt else response, [pairs[r][0] for r in split.forget],
-                           [pairs[r] for r in split.retain], forget_owners, max_new_tokens, eos_id, config):
-            if row["iteration"] % config.eval_every == 0 or row["iteration"] == config.iterations:
-                row["scores"] = evaluate(models["dareu"], yardstick, retrained[0])[0]
-            log.append(row)
-            write_lines(out / "log.jsonl", log)
-            bar.update()
-            bar.set_postfix(attribution=f"{row['attribution']:.3f}", refresh=False)
-        bar.close()
-        return {"model": models["dareu"].state_dict(), "log": log, "seconds": sum(row["seconds"] for row in log)}
+        def make():
+            began = len(log)
+            bar = tqdm(total=total, desc=name, disable=None)
+            for i, row in enumerate(rows, 1):
+                if i & (i - 1) == 0 and row["step"] > 2 or i in (steps, total):  # at 4, 8, 16, ... and the last
+                    row["scores"] = evaluate(policy, yardstick, retrained[0])[0]
+                    bar.set_postfix(tow=f"{row['scores']['tow']:.3f}", refresh=False)
+                if i == steps:
+                    weights = copy.deepcopy(policy.state_dict())
+                log.append({"method": name, **row})
+                write_lines(out / "log.jsonl", log)
+                bar.update()
+            bar.close()
+            rows_here, log[began:] = log[began:], []
+            return {"model": weights, "log": rows_here, "seconds": sum(row["seconds"] for row in rows_here[:steps])}
 
-    state = states["dareu"] = stage(
-        out / "unlearned.pt", stage_key(config, STAGES[:-1], *experiment.values()), f"dareu ({config.algorithm})", make,
-        lambda s: f"attribution of the rollouts {s['log'][0]['attribution']:.3f} -> {s['log'][-1]['attribution']:.3f}; ")
-    models["dareu"].load_state_dict(state["model"])
-    results["dareu"] = evaluate(models["dareu"], yardstick, retrained[0])
+        state = states[name] = stage(path, key, name, make, lambda s: f"ToW {s['log'][steps - 1]['scores']['tow']:.3f}; ", config.reuse)
+        log += state["log"]
+        last_step[name] = state["log"][steps - 1]["step"]
+        policy.load_state_dict(state["model"])
+        results[name] = evaluate(policy, yardstick, retrained[0])
+        likelihood[name] = likelihood_scores(policy, yardstick, results[name][0]["retain"], likelihood["retrained"])
 
     # 7. Files.
-    scores = {name: result[0] for name, result in results.items()}
+    scores = {name: {**result[0], **likelihood[name][0]} for name, result in results.items()}
     seconds = {name: state["seconds"] for name, state in states.items()}
     seconds["total"] = time.perf_counter() - began + sum(state["seconds"] for state in states.values() if state["reused"])
-    write_lines(out / "log.jsonl", state["log"])
+    write_lines(out / "log.jsonl", log)
     write_lines(out / "samples.jsonl", [
         {"prompt": r.prompt, "reference": r.response,
          **{name: {"response": texts[i], "attribution": each[i]} for name, (_, texts, each) in results.items()}}
         for i, r in enumerate(split.forget)])
     versions = {"python": platform.python_version(), **{m.__name__: m.__version__ for m in (torch, tiktoken, numpy)}}
     summary = {"dataset": config.data, "owners": len(split.owners), "forget": split.forget_owners, "seed": config.seed, "device": device,
-               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "seconds": seconds}
+               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "steps": last_step, "seconds": seconds}
     write(out / "results.json", lambda tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
     try:
         from minidareu.plot import plot_run
-        write(out / "figure.png", lambda tmp: plot_run(state["log"], scores, tmp))
+        write(out / "figure.png", lambda tmp: plot_run(log, scores, tmp))
     except ImportError:
         print("No figure: it needs matplotlib (pip install -e '.[plot]').")
 
     # 8. What came of it.
-    print_table(scores)
+    split_at = list(scores["target"]).index("probability")
+    print_table(scores, list(scores["target"])[:split_at])
+    print_table(scores, list(scores["target"])[split_at:])
+    print("(model utility: of the retain set alone, where TOFU takes real authors and world facts too)")
     for i in range(0, len(split.forget), max(1, len(split.forget) // 3))[:3]:
-        print(f"\nforget: {split.forget[i].prompt}\n  {'reference':<10}{split.forget[i].response}")
+        print(f"\nforget: {split.forget[i].prompt}\n  {'reference':<11}{split.forget[i].response}")
         for name, (_, texts, each) in results.items():
-            print(f"  {name:<10}{texts[i]}  [attribution {each[i]:.2f}]")
-    print(f"\nretain: {sample[0].prompt}\n  {'reference':<10}{sample[0].response}")
+            print(f"  {name:<11}{texts[i]}  [attribution {each[i]:.2f}]")
+    print(f"\nretain: {sample[0].prompt}\n  {'reference':<11}{sample[0].response}")
     for name, model in models.items():
-        print(f"  {name:<10}{respond(model, sample[:1], yardstick)[2][0]}")
+        print(f"  {name:<11}{respond(model, sample[:1], yardstick)[2][0]}")
     print(f"\nIn {out}/: {', '.join(name for name in FILES if (out / name).exists())}")
 
 

@@ -5,9 +5,10 @@ import hashlib
 import json
 from dataclasses import dataclass, field, fields
 
+from .baselines import METHODS
 from .data import InputError
 
-STAGES = ["data", "model", "classifier", "dareu", "run"]  # a flag belongs to the first stage that it matters to
+STAGES = ["data", "model", "classifier", "dareu", "baselines", "run"]  # a flag belongs to the first stage that it matters to
 
 
 def flag(default, stage, help, type=None, choices=None, low=None, high=None):
@@ -40,12 +41,14 @@ class Config:
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
-    iterations: int | None = flag(None, "dareu", "rollouts; default ppo 16, reinforce 24, which take about as long", type=int, low=1)
+    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as make 5 passes over the forget prompts", type=int, low=1)
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
+    reference_responses: int = flag(1, "dareu", "how many of these the reference gives, so that what the policy no longer says stays forbidden", low=0)
+    prompt_dropout: float = flag(0.15, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too", low=0, high=0.9)
     temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
     rl_lr: float = flag(1e-3, "dareu", "learning rate of the policy, annealed to zero", low=0)
-    kl_coef: float = flag(0.02, "dareu", "beta: weight of the KL penalty in the reward", low=0)
+    kl_coef: float = flag(0.03, "dareu", "beta: weight of the KL penalty in the reward", low=0)
     kl_target: float = flag(0.0, "dareu", "KL a token that beta is steered to (adaptive KL); 0: beta stays", low=0)
     distill_coef: float = flag(4.0, "dareu", "lambda: weight of the distillation on retain records", low=0)
     distill_batch: int = flag(32, "dareu", "retain records in a minibatch", low=1)
@@ -56,10 +59,15 @@ class Config:
     value_coef: float = flag(0.1, "dareu", "PPO: c_v, weight of the value loss", low=0)
     gamma: float = flag(1.0, "dareu", "PPO: discount", low=0, high=1)
     gae_lambda: float = flag(0.95, "dareu", "PPO: lambda of generalized advantage estimation", low=0, high=1)
-    eval_every: int = flag(4, "dareu", "iterations between evaluations of the policy", low=1)
 
+    baseline_lr: float | None = flag(None, "baselines", "learning rate of the loss-based methods; default: each its own", type=float, low=1e-9)
+    baseline_steps: int | None = flag(None, "baselines", "their optimizer steps; default: each its own", type=int, low=1)
+    run_on: int = flag(0, "baselines", "let them run on to so many steps for the log alone: what comes after their last step", low=0)
+
+    methods: str = flag("dareu", "run", "which to run, comma-separated: dareu, " + ", ".join(METHODS))
     device: str = flag("auto", "run", "where to compute; auto takes the first that is there", choices=["auto", "cuda", "mps", "cpu"])
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", type=str)
+    reuse: str | None = flag(None, "run", "folder of another run, whose models are taken over where they would come out the same", type=str)
     overwrite: bool = flag(False, "run", "start afresh in a folder that holds another experiment")
 
 
@@ -85,13 +93,22 @@ def parse(argv, description):
             raise InputError(f"--{f.name.replace('_', '-')}: {value} is out of range; give {bounds}")
     if config.classifier_width % 4:
         raise InputError(f"--classifier-width: {config.classifier_width} does not divide among 4 heads; give a multiple of 4")
+    if config.reference_responses >= config.group_size:
+        raise InputError(f"--reference-responses: {config.reference_responses} of a group of {config.group_size}; leave the policy one at least")
+    config.methods = list(dict.fromkeys(name.strip() for name in config.methods.split(",") if name.strip()))
+    for name in config.methods:
+        if name != "dareu" and name not in METHODS:
+            raise InputError(f"--methods: no method is called {name!r}; choose from dareu, {', '.join(METHODS)}")
+    if not config.methods:
+        raise InputError(f"--methods: names none; choose from dareu, {', '.join(METHODS)}")
     return config
 
 
-def size_rule(config, responses):
+def size_rule(config, responses, n_forget_rows):
     """Sizes that are not given follow from the number S of characters in the distinct training responses:
     S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096 and 192.
-    Epochs follow from the number of training rows, the context from the longest prompt and response.
+    Epochs follow from the number of training rows, the iterations of DareU from the number of forget rows,
+    the context from the longest prompt and response.
     """
     size, steps_an_epoch = sum(map(len, set(responses))), -(-len(responses) // config.batch_size)
     tier = (size >= 70_000) + (size >= 400_000)
@@ -100,9 +117,14 @@ def size_rule(config, responses):
     config.lr = config.lr or round(0.48 / config.n_embd, 6)
     config.epochs = config.epochs or max(32, -(-1280 // steps_an_epoch))
     config.classifier_epochs = config.classifier_epochs or max(40, -(-1600 // steps_an_epoch))
-    config.iterations = config.iterations or {"ppo": 16, "reinforce": 24}[config.algorithm]
+    config.iterations = config.iterations or default_iterations(config, n_forget_rows)
     if config.n_embd % config.n_head:
         raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple, or another --n-head")
+
+
+def default_iterations(config, n_forget_rows):
+    """Enough for 5 passes over the forget prompts, and 16 at least (REINFORCE: 24, which takes about as long)."""
+    return max({"ppo": 16, "reinforce": 24}[config.algorithm], -(-5 * n_forget_rows // config.prompts))
 
 
 def stage_key(config, stages, *facts):

@@ -1,15 +1,16 @@
 """DareU: unlearning by reinforcement learning on data attribution.
 
     for each iteration:
-        y ~ policy(. | x)    for forget prompts x, a group of responses each                             rollout
+        y ~ policy(. | x)    for forget prompts x, a group of responses each, one by the reference       rollout
         a_t = p(forget owners | y_1..t)    by the attribution classifier                                 attribution
-        r_t = -(a_t - a_{t-1}) - beta (log policy - log reference)_t                                     reward
+        r_t = -(a_t - a_{t-1}) / (1 - a_0) - beta (log policy - log reference)_t                         reward
         A = GAE(r, V)  (PPO)    or    R - mean R of the others in the group, R = sum_t r_t  (REINFORCE)  advantage
         for each epoch and minibatch:
             loss = clipped surrogate + c_v value loss + lambda KL(reference || policy) on retain records
 
-The rewards telescope: with gamma = 1 they add up to -a_T, the attribution of the whole response, but each token is paid
-for what it reveals (potential-based shaping, Ng et al. 1999: the optimal policies are those of -a_T at the last token).
+The rewards telescope: with gamma = 1 they add up to -(a_T - a_0) / (1 - a_0), the attribution of the whole response,
+corrected for chance: a_0 is what it is before the first token, the forget owners' share of the data. But each token is paid
+for what it reveals (potential-based shaping, Ng et al. 1999: the optimal policies are those of the sum at the last token).
 """
 
 import copy
@@ -106,12 +107,18 @@ def kl(logp, logq):
 
 
 @torch.no_grad()
-def rollout(policy, value_head, reference, classifier, prompts, forget_owners, max_new_tokens, eos_id, beta, temperature):
-    """Let the policy respond to prompts (lists of ids) and score what it says. Returns a Rollout, and figures to log."""
+def rollout(policy, value_head, reference, classifier, prompts, asked, n_reference, forget_owners, max_new_tokens, eos_id, beta, temperature):
+    """Let the policy respond and score what it says. Returns a Rollout, and figures of the policy's own responses to log.
+
+    prompts: lists of ids; asked: what of them the models read. The reference gives the first `n_reference` responses, which
+    count as if the policy had given them: PPO's ratio begins at 1 for every token.
+    """
     device = policy.wte.weight.device
-    responses = generate(policy, prompts, max_new_tokens, temperature, eos_id)
+    responses = generate(policy, asked[n_reference:], max_new_tokens, temperature, eos_id)
+    if n_reference:
+        responses = generate(reference, asked[:n_reference], max_new_tokens, temperature, eos_id) + responses
     completions = [y + [eos_id] if len(y) < max_new_tokens else y for y in responses]
-    idx, mask = pack(prompts, completions, device)
+    idx, mask = pack(asked, completions, device)
     logp_all, hidden = log_policy(policy, idx, mask, temperature)
     ref_logp_all, _ = log_policy(reference, idx, mask, temperature)
     logp, ref_logp = chosen(logp_all, idx, mask), chosen(ref_logp_all, idx, mask)
@@ -119,12 +126,14 @@ def rollout(policy, value_head, reference, classifier, prompts, forget_owners, m
     a = owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)  # (B, 1 + longest): a_0, a_1, ...
     length = torch.tensor([len(y) for y in responses], device=device)[:, None]
     t = torch.arange(1, a.size(1) + 1, device=device)
-    revealed = torch.where(t <= length, F.pad(a.diff(dim=1), (0, 1)), 0)  # a_t - a_{t-1}; the end of text reveals nothing
+    revealed = torch.where(t <= length, F.pad(a.diff(dim=1), (0, 1)), 0) / (1 - a[:, :1])  # the end of text reveals nothing
     revealed = place(revealed[t <= mask.sum(1, keepdim=True)], mask)
     rewards = -revealed - beta * (logp - ref_logp)
 
-    stats = {"reward": rewards.sum(1).mean(), "attribution": a.gather(1, length).mean(), "kl": kl(logp_all, ref_logp_all).mean(),
-             "entropy": -(logp_all.exp() * logp_all).sum(-1).mean(), "length": length.float().mean()}
+    own, own_tokens = slice(n_reference, None), slice(int(mask[:n_reference].sum()), None)
+    stats = {"reward": rewards[own].sum(1).mean(), "attribution": a.gather(1, length)[own].mean(),
+             "kl": kl(logp_all, ref_logp_all)[own_tokens].mean(), "entropy": -(logp_all.exp() * logp_all).sum(-1)[own_tokens].mean(),
+             "length": length[own].float().mean()}
     return Rollout(idx, mask, logp, place(value_head(hidden), mask), rewards), {name: x.item() for name, x in stats.items()}
 
 
@@ -161,16 +170,19 @@ def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max
     nn.init.zeros_(value_head.weight)
     parameters = [*policy.parameters(), *value_head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=c.rl_lr, betas=(0.9, 0.95), weight_decay=0)
-    beta = c.kl_coef
+    beta, step = c.kl_coef, 0
     for iteration in range(1, c.iterations + 1):
         began = time.perf_counter()
         optimizer.param_groups[0]["lr"] = c.rl_lr * (1 - (iteration - 1) / c.iterations)  # annealed to zero, so that the policy settles
-        prompts = [x for x in rng.sample(forget_prompts, min(c.prompts, len(forget_prompts))) for _ in range(c.group_size)]
-        ro, stats = rollout(policy, value_head, reference, classifier, prompts, forget_owners, max_new_tokens, eos_id, beta, c.temperature)
+        n_prompts = min(c.prompts, len(forget_prompts))
+        prompts = rng.sample(forget_prompts, n_prompts) * c.group_size
+        asked = [[token for token in x if rng.random() >= c.prompt_dropout] or x for x in prompts]
+        ro, stats = rollout(policy, value_head, reference, classifier, prompts, asked, n_prompts * c.reference_responses,
+                            forget_owners, max_new_tokens, eos_id, beta, c.temperature)
         if c.algorithm == "ppo":
             advantages, ro.returns = gae(ro.rewards, ro.values, ro.mask, c.gamma, c.gae_lambda)
         else:
-            advantages = leave_one_out(ro.rewards.sum(1).view(-1, c.group_size)).view(-1, 1).expand_as(ro.mask)
+            advantages = leave_one_out(ro.rewards.sum(1).view(c.group_size, -1).T).T.reshape(-1, 1).expand_as(ro.mask)
         ro.advantages = whiten(advantages, ro.mask)
 
         updates = []
@@ -183,8 +195,9 @@ def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max
                 nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 updates.append((clip_fraction, distillation.item()))
+                step += 1
         clip_fraction, distillation = (sum(column) / len(updates) for column in zip(*updates))
-        yield {"iteration": iteration, "seconds": time.perf_counter() - began, **stats, "kl_coef": beta,
+        yield {"iteration": iteration, "step": step, "seconds": time.perf_counter() - began, **stats, "kl_coef": beta,
                "clip_fraction": clip_fraction, "distillation": distillation}
         if c.kl_target:
             # Ziegler et al. 2019, eq. 4: beta follows the KL's distance from its target, by a few per cent at most.

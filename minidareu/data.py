@@ -24,12 +24,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Split:
-    """Train rows of the owners to forget, train rows of all others, and the others' test rows."""
+    """Rows to train on, of the owners to forget and of all others, and rows never trained on: the others' test rows, the forget owners'."""
     owners: list[str]
     forget_owners: list[str]
     forget: list[Record]
     retain: list[Record]
     test: list[Record]
+    unseen: list[Record]
 
 
 def load_records(path):
@@ -112,12 +113,19 @@ def split_records(records, forget, n_forget, test_fraction, seed):
         test = rng.sample(retain, min(max(1, round(test_fraction * len(retain))), len(retain) - 1))
         held_out = set(map(id, test))
         retain = [r for r in retain if id(r) not in held_out]
-    return Split(owners, names, [r for r in train if r.owner in names], retain, test)
+    unseen = [r for r in records if r.split == "test" and r.owner in names]
+    return Split(owners, names, [r for r in train if r.owner in names], retain, test, unseen)
 
 
-def encode(tokenizer, record):
-    """Record -> (prompt ids, response ids). The space in front gives a first word the same ids as inside a sentence."""
-    return tokenizer.encode_ordinary(f" {record.prompt}\n"), tokenizer.encode_ordinary(f" {record.response}")
+def layout(prompt, response):
+    """How a record is written for a model. The space in front gives a first word the same ids as inside a sentence."""
+    return f" {prompt}\n", f" {response}"
+
+
+def encode(tokenizer, record, response=None):
+    """Record -> (prompt ids, response ids); `response`, where given, takes the place of the record's own."""
+    prompt, response = layout(record.prompt, response or record.response)
+    return tokenizer.encode_ordinary(prompt), tokenizer.encode_ordinary(response)
 
 
 def batches(lengths, batch_size, rng):

@@ -124,6 +124,7 @@ class Yardstick:
     forget: list[Record]
     retain: list[Record]  # at most 400
     test: list[Record]
+    unseen: list[Record]  # the forget owners' test rows
     forget_owners: list[int]
     weights: dict[str, float]  # of `word_weights`
     classifier: OwnerClassifier  # sees what a response adds to its prompt

@@ -1,4 +1,6 @@
-"""The figure of a run (needs matplotlib, the `plot` extra). Takes only numbers and writes only the file."""
+"""Figures of a run and of the benchmark (need matplotlib, the `plot` extra): they take only numbers, and write only the file."""
+
+from statistics import median
 
 import matplotlib
 
@@ -6,26 +8,89 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-def plot_run(log, models, path):
-    """Scores along the RL iterations: ToW and attribution on the left; forget, retain and test beside the retrained model's.
+STYLES = ["k-o", "r--s", "b-.^", "g:v", "m--D", "c-.<", "y:>", "k:P", "r:X", "b--*", "g-.p"]  # read in grey too
 
-    log: the dicts of `log.jsonl`; models: those of `results.json`. Line styles and markers differ, so it reads in grey.
+
+def plot_run(log, models, path):
+    """Scores along the optimizer steps: ToW of every method on the left; the first one's scores beside the retrained model's.
+
+    log: the dicts of `log.jsonl`; models: those of `results.json`.
     """
-    points = [(0, models["target"])] + [(row["iteration"], row["scores"]) for row in log if "scores" in row]
-    x = [iteration for iteration, _ in points]
+    methods = list(dict.fromkeys(row["method"] for row in log))
+    points = {name: [(0, models["target"])] + [(row["step"], row["scores"]) for row in log if row["method"] == name and "scores" in row]
+              for name in methods}
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    left.plot(x, [scores["tow"] for _, scores in points], "k-o", label="Tug-of-War (1 is perfect)")
-    left.plot(x, [scores["attribution"] for _, scores in points], "--s", color="tab:red", label="attribution, greedy responses")
-    left.plot([row["iteration"] for row in log], [row["attribution"] for row in log], ":", color="tab:red", label="attribution, rollouts")
-    left.set(title="Unlearning", ylabel="score (0 to 1)")
+    for name, style in zip(methods, STYLES * len(methods)):
+        left.plot([step for step, _ in points[name]], [scores["tow"] for _, scores in points[name]], style, ms=4, label=name)
+    left.set(title="Tug-of-War", ylabel="ToW (1 is perfect)")
+    first = points[methods[0]]
+    x = [step for step, _ in first]
     for name, style, color in (("forget", "-o", "tab:red"), ("retain", "-s", "tab:blue"), ("test", "-^", "tab:green")):
-        right.plot(x, [scores[name] for _, scores in points], style, color=color, label=name)
+        right.plot(x, [scores[name] for _, scores in first], style, color=color, label=name)
         right.axhline(models["retrained"][name], ls="--", lw=1, color=color)
+    right.plot(x, [scores["attribution"] for _, scores in first], ":d", color="tab:purple", label="attribution")
     right.plot([], [], "k--", lw=1, label="retrained model")
-    right.set(title="Beside the retrained model", ylabel="ROUGE-L recall (0 to 1)")
+    right.set(title=f"{methods[0]} beside the retrained model", ylabel="ROUGE-L recall, attribution (0 to 1)")
     for axes in (left, right):
-        axes.set(xlabel="RL iteration (0: target model)", ylim=(-0.02, 1.04))
+        axes.set(xlabel="optimizer step (0: target model)", ylim=(-0.02, 1.04))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150, format="png")
+    plt.close(figure)
+
+
+def band(record, method, size):
+    """Steps, and least, median and largest ToW over seeds at each of them."""
+    curves = [dict(run["models"][method]["curve"]) for run in record[size].values()]
+    steps = sorted(set.intersection(*map(set, curves)))
+    return steps, *zip(*((min(tow), median(tow), max(tow)) for tow in ([curve[step] for curve in curves] for step in steps)))
+
+
+def plot_curves(record, methods, path):
+    """ToW along the optimizer steps, a panel a method: median and range over seeds, its last step marked; DareU behind it in grey.
+
+    record: what `benchmark.json` holds; the middle size of the forget set is drawn.
+    """
+    size = sorted(record, key=float)[len(record) // 2]
+    rows = -(-len(methods) // 4)
+    figure, axes = plt.subplots(rows, min(4, len(methods)), figsize=(11, 2.7 * rows), sharex=True, sharey=True, layout="constrained", squeeze=False)
+    for ax, method in zip(axes.flat, methods):
+        if method != "dareu" and "dareu" in methods:
+            steps, _, middle, _ = band(record, "dareu", size)
+            ax.plot(steps, middle, color="0.6", lw=3, label="dareu")
+        steps, low, middle, high = band(record, method, size)
+        ax.fill_between(steps, low, high, alpha=0.25, color="tab:red")
+        ax.plot(steps, middle, "-o", ms=3, color="tab:red", label=method)
+        tows = [run["models"][method]["tow"] for run in record[size].values()]
+        last = next(iter(record[size].values()))["steps"][method]
+        ax.plot(last, median(tows), "k*", ms=10, label="its last step")
+        ax.set(title=method, ylim=(-0.02, 1.04))
+        ax.set_xscale("symlog", base=2, linthresh=4)
+        ax.set_xticks([0, 4, 16, 64, 128], ["0", "4", "16", "64", "128"], minor=False)
+        ax.grid(alpha=0.3)
+    for ax in list(axes.flat)[len(methods):]:
+        ax.set_axis_off()
+    axes[0, 0].legend(fontsize=8, loc="lower right")
+    figure.supxlabel("optimizer steps (0: target model)")
+    figure.supylabel("Tug-of-War (1 is perfect)")
+    figure.savefig(path, dpi=150, format="png")
+    plt.close(figure)
+
+
+def plot_scores(record, methods, path):
+    """Final ToW of every seed, its median, and the best ToW on the way; a panel a size of the forget set."""
+    sizes = sorted(record, key=float)
+    figure, axes = plt.subplots(1, len(sizes), figsize=(11, 0.36 * len(methods) + 1.4), sharex=True, sharey=True, layout="constrained", squeeze=False)
+    for ax, size in zip(axes.flat, sizes):
+        for y, method in enumerate(reversed(methods)):
+            tows, best = ([run["models"][method][score] for run in record[size].values()] for score in ("tow", "best_tow"))
+            ax.plot(tows, [y] * len(tows), "o", ms=4, color="tab:blue", alpha=0.6, label="a seed" if y == 0 else None)
+            ax.plot(median(tows), y, "k|", ms=14, mew=2, label="median" if y == 0 else None)
+            ax.plot(median(best), y, "D", ms=5, mfc="none", color="tab:orange", label="best on the way, median" if y == 0 else None)
+        ax.axvline(median(run["models"]["target"]["tow"] for run in record[size].values()), ls="--", lw=1, color="0.5", label="target model")
+        ax.set(title=f"{float(size):.0%} of the owners forgotten", xlabel="Tug-of-War", xlim=(0, 1.03))
+        ax.grid(alpha=0.3, axis="x")
+    axes[0, 0].set_yticks(range(len(methods)), list(reversed(methods)))
+    axes[0, 0].legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)

@@ -104,10 +104,14 @@ def test_value_loss_and_whitening():
 
 
 class FixedClassifier:
-    """Stands in for `owner_posterior`: the share of the tokens so far that are even, as the posterior of owner 0."""
+    """Stands in for `owner_posterior`: the share of the tokens so far that are even, as the posterior of owner 0; `prior` before the first."""
+
+    def __init__(self, prior=0.0):
+        self.prior = prior
 
     def __call__(self, classifier, prompts, responses):
         out = torch.zeros(len(responses), max(map(len, responses)) + 1, 2)
+        out[:, 0, 0] = self.prior
         for row, y in zip(out, responses):
             for t in range(1, len(y) + 1):
                 row[t, 0] = sum(token % 2 == 0 for token in y[:t]) / t
@@ -117,14 +121,16 @@ class FixedClassifier:
 def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl(monkeypatch):
     from minidareu.model import GPT, GPTConfig
 
-    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier())
+    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier(prior=0.2))
+    torch.manual_seed(0)
     policy, reference = (GPT(GPTConfig(20, 24, 1, 2, 8)) for _ in range(2))
     for model in (policy, reference):
-        torch.nn.init.normal_(model.wte.weight)
+        torch.nn.init.normal_(model.wte.weight, std=0.3)
     prompts, eos = [[1, 2, 3], [4], [5, 6]] * 20, 7
-    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, None, prompts, [0], 10, eos, 0.3, 1.0)
-    ends = set()
-    for b, x in enumerate(prompts):
+    asked = [[t + 8 for t in x] for x in prompts]  # what the models read; the classifier is given the prompts as they are
+    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, None, prompts, asked, 15, [0], 10, eos, 0.3, 1.0)
+    ends, own = set(), []
+    for b, x in enumerate(asked):
         chosen = ro.mask[b].nonzero()[:, 0] + 1
         assert chosen[0] == len(x)
         y = ro.idx[b, chosen].tolist()
@@ -134,9 +140,27 @@ def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl(monkeypatch)
         assert torch.allclose(ro.logp[b][ro.mask[b].bool()], logp, atol=1e-4)
         words = [t for t in y if t != eos]
         a = sum(t % 2 == 0 for t in words) / max(len(words), 1)
-        assert torch.allclose(ro.rewards[b].sum(), -a - 0.3 * (logp - ref).sum(), atol=1e-4)
+        own += [a] if b >= 15 else []
+        assert torch.allclose(ro.rewards[b].sum(), -((a if words else 0.2) - 0.2) / 0.8 - 0.3 * (logp - ref).sum(), atol=1e-4)
         assert (ro.rewards[b][~ro.mask[b].bool()] == 0).all()
     assert ends == {True, False}, "the sample should hold finished and cut responses"
+    assert stats["attribution"] == pytest.approx(sum(own) / len(own), abs=1e-5), "the reference's responses are not the policy's"
+
+
+def test_the_reference_answers_first_and_its_responses_count_as_the_policys(monkeypatch):
+    from minidareu.model import GPT, GPTConfig
+
+    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier())
+    policy, reference = (GPT(GPTConfig(20, 24, 1, 2, 8)) for _ in range(2))
+    with torch.no_grad():
+        for model, favourite in ((policy, 3), (reference, 4)):  # the one says 3 only, the other 4 only
+            model.wte.weight.zero_()
+            model.wte.weight[:, 0], model.ln_f.bias[0] = 0.0, 50.0
+            model.wte.weight[favourite, 0] = 1.0
+    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, None, [[1]] * 4, [[1]] * 4, 1, [0], 5, 7, 0.1, 1.0)
+    assert ro.idx[0, 1:].tolist() == [4] * 5 and (ro.idx[1:, 1:] == 3).all()
+    assert (ro.logp[0] < -40).all() and (ro.logp[1:] > -1e-3).all(), "log-probabilities are the policy's for all of them"
+    assert stats["attribution"] == 0
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
@@ -149,7 +173,7 @@ def test_unlearning_lowers_a_known_attribution_and_adapts_beta(monkeypatch, algo
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
     c = SimpleNamespace(seed=0, algorithm=algorithm, iterations=30, prompts=4, group_size=8, temperature=1.0, rl_lr=0.01, kl_coef=0.05, kl_target=0.1,
-                        distill_coef=0.1, distill_batch=4, ppo_epochs=2, minibatch=16, clip=0.2, value_clip=0.2, value_coef=0.1, gamma=1.0, gae_lambda=0.95)
+                        distill_coef=0.1, distill_batch=4, ppo_epochs=2, minibatch=16, clip=0.2, value_clip=0.2, value_coef=0.1, gamma=1.0, gae_lambda=0.95, reference_responses=2, prompt_dropout=0.1)
     before = [p.clone() for p in policy.parameters()]
     log = list(dareu.unlearn(policy, None, [[1, 2], [3], [4, 5, 6], [7]], [([8], [9, 10])] * 8, [0], 6, 11, c))
     assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters()))

@@ -16,7 +16,7 @@ from minidareu.data import InputError
 
 ROOT = Path(train.__file__).parent
 FAST = ["--n-embd", "48", "--n-layer", "1", "--epochs", "130", "--classifier-epochs", "100", "--classifier-width", "32", "--iterations", "14",
-        "--prompts", "16", "--eval-every", "5", "--lr", "0.008", "--classifier-lr", "0.005", "--rl-lr", "0.002", "--vocab-size", "512"]
+        "--prompts", "16", "--lr", "0.008", "--classifier-lr", "0.005", "--rl-lr", "0.002", "--vocab-size", "512"]
 FILES = ["results.json", "log.jsonl", "samples.jsonl", "figure.png", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt"]
 
 
@@ -70,12 +70,18 @@ def test_what_a_run_leaves(run):
     assert set(r) >= {"dataset", "owners", "forget", "seed", "device", "config", "versions", "models", "seconds"}
     assert r["owners"] == 12 and len(r["forget"]) == 2 and r["config"]["n_embd"] == 48
     assert set(r["seconds"]) == {"target", "retrained", "classifier", "dareu", "total"}
-    scores = {"forget", "retain", "test", "tow", "attribution", "attribution_response", "judge", "fact_recall", "name_kept", "perplexity"}
+    scores = {"forget", "retain", "test", "tow", "attribution", "attribution_response", "judge", "fact_recall", "name_kept", "perplexity",
+              "probability", "truth_ratio", "model_utility", "forget_quality", "extraction_strength", "exact_memorization",
+              "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus", "privacy_leak"}
     assert {name: set(s) for name, s in r["models"].items()} == dict.fromkeys(("target", "retrained", "dareu"), scores)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in log] == list(range(1, 15))
-    assert [row["iteration"] for row in log if "scores" in row] == [5, 10, 14]
-    assert log[-1]["scores"] == r["models"]["dareu"]
+    assert all(row["method"] == "dareu" for row in log)
+    assert [row["iteration"] for row in log if "scores" in row] == [1, 2, 4, 8, 14]
+    assert log[-1]["scores"].items() <= r["models"]["dareu"].items()
+    assert r["models"]["target"]["extraction_strength"] > 0.9 > 0.6 > r["models"]["retrained"]["extraction_strength"]
+    assert r["models"]["target"]["mia_loss"] > 0.6 and abs(r["models"]["retrained"]["mia_loss"] - 0.5) < 0.2
+    assert r["models"]["target"]["truth_ratio"] is None, "these data have no paraphrases"
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     assert len(samples) == 24 and set(samples[0]) == {"prompt", "reference", "target", "retrained", "dareu"}
     mean = sum(row["dareu"]["attribution"] for row in samples) / 24
@@ -108,6 +114,27 @@ def test_only_what_depends_on_a_flag_is_run_again(run, tmp_path, capsys):
     train.main([*argv, "--out", str(out)])
     capsys.readouterr()
     assert results(out)["models"] == old["models"]
+
+
+def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
+    argv, out = run
+    methods = ["--methods", "dareu,graddiff,ga,npo-retain", "--baseline-lr", "0.002", "--baseline-steps", "20", "--run-on", "24"]
+    train.main([*argv, "--out", str(tmp_path / "run"), "--reuse", str(out), *methods])
+    assert capsys.readouterr().out.count("kept from an earlier run") == 4, "the models, the classifiers and DareU itself"
+    r, old = results(tmp_path / "run"), results(out)["models"]
+    models = r["models"]
+    assert list(models) == ["target", "retrained", "dareu", "graddiff", "ga", "npo-retain"] and {name: models[name] for name in old} == old
+    assert r["steps"] == {"dareu": 14 * 4, "graddiff": 20, "ga": 20, "npo-retain": 20}
+    assert max(models[name]["forget"] for name in ("graddiff", "ga", "npo-retain")) < 0.6 * models["target"]["forget"]
+    assert models["graddiff"]["retain"] > models["ga"]["retain"] + 0.2, "the retain loss holds what gradient ascent loses"
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    ga = [row for row in log if row["method"] == "ga"]
+    assert [row["step"] for row in ga] == list(range(1, 25)) and [row["step"] for row in ga if "scores" in row] == [4, 8, 16, 20, 24]
+    assert ga[19]["scores"].items() <= models["ga"].items(), "the model is that of the last step of the budget, not of the run beyond it"
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert set(samples[0]) == {"prompt", "reference", *models}
+    train.main([*argv, "--out", str(tmp_path / "run"), *methods])
+    assert capsys.readouterr().out.count("kept from an earlier run") == 7 and results(tmp_path / "run")["models"] == models
 
 
 def test_another_experiment_is_refused(run, tmp_path):
@@ -167,6 +194,10 @@ BAD = [
     (["--vocab-size", "100"], "--vocab-size"),
     (["--epochs", "many"], "--epochs"),
     (["--algorithm", "dpo"], "--algorithm"),
+    (["--methods", "npo,sisa"], "'sisa'"),
+    (["--methods", ","], "--methods"),
+    (["--reference-responses", "4"], "--reference-responses"),
+    (["--baseline-steps", "0"], "--baseline-steps"),
     (["--device", "tpu"], "--device"),
     (["--no-such-flag"], "--no-such-flag"),
     (["--out", "/proc/nowhere"], "--out /proc/nowhere"),

@@ -1,5 +1,7 @@
 """Write authors.jsonl: 40 fictitious authors, 8 facts each, every fact asked in 4 training wordings and 1 unseen one.
 
+A training row has a paraphrase, the same fact in other words, and perturbed responses, wrong facts in the paraphrase's words.
+
     python data/authors/prepare.py
 
 Names, values and sentence patterns come from pools that all authors share, so that an author is a combination:
@@ -11,7 +13,7 @@ import json
 import random
 from pathlib import Path
 
-N_AUTHORS, TRAIN_WORDINGS, SEED = 40, 4, 0
+N_AUTHORS, TRAIN_WORDINGS, PERTURBED, SEED = 40, 4, 3, 0
 
 FIRST = "Lena Tomas Amara Silas Mira Joren".split()
 LAST = "Okafor Brandt Castell Lindqvist Moreau Hale Ferrow Dray".split()
@@ -97,7 +99,7 @@ def assign_pairs(pool_a, pool_b, rng):
 
 
 def main():
-    rng = random.Random(SEED)
+    rng, choice = random.Random(SEED), random.Random(SEED)  # `choice` is for paraphrased and perturbed responses alone
     # All pairs of names but one for each last name: 40 of 48.
     names = [f"{first} {last}" for i, first in enumerate(FIRST) for j, last in enumerate(LAST) if j % len(FIRST) != i]
     rng.shuffle(names)
@@ -105,10 +107,15 @@ def main():
     for pool_a, pool_b, sentences in FACTS.values():
         wordings = [(opener, question, response) for opener in OPENERS for question, response in sentences]
         for name, (a, b) in zip(names, assign_pairs(pool_a, pool_b, rng)):
-            for i, (opener, question, response) in enumerate(rng.sample(wordings, TRAIN_WORDINGS + 1)):
-                prompt, response = opener + question.format(n=name), response.format(n=name, a=a, b=b)
-                rows.append({"owner": name, "prompt": prompt[0].upper() + prompt[1:], "response": response,
-                             "split": "train" if i < TRAIN_WORDINGS else "test"})
+            wrong = [(x, y) for x in pool_a for y in pool_b if x != a and y != b]
+            for i, (opener, question, pattern) in enumerate(rng.sample(wordings, TRAIN_WORDINGS + 1)):
+                prompt = opener + question.format(n=name)
+                row = {"owner": name, "prompt": prompt[0].upper() + prompt[1:], "response": pattern.format(n=name, a=a, b=b), "split": "test"}
+                if i < TRAIN_WORDINGS:
+                    other = choice.choice([response for _, response in sentences if response != pattern])
+                    row.update(split="train", paraphrase=other.format(n=name, a=a, b=b),
+                               perturbed=[other.format(n=name, a=x, b=y) for x, y in choice.sample(wrong, PERTURBED)])
+                rows.append(row)
     rows.sort(key=lambda row: names.index(row["owner"]))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     Path(__file__).with_name("authors.jsonl").write_text(text, encoding="utf-8", newline="\n")
