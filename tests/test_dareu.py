@@ -139,9 +139,9 @@ def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl(monkeypatch)
         logp, ref = (m(ro.idx[b:b + 1, :n]).log_softmax(-1)[0, range(len(x) - 1, n - 1), y] for m in (policy, reference))
         assert torch.allclose(ro.logp[b][ro.mask[b].bool()], logp, atol=1e-4)
         words = [t for t in y if t != eos]
-        a = sum(t % 2 == 0 for t in words) / max(len(words), 1)
+        a = sum(t % 2 == 0 for t in words) / len(words) if words else 0.2  # the prior
         own += [a] if b >= 15 else []
-        assert torch.allclose(ro.rewards[b].sum(), -((a if words else 0.2) - 0.2) / 0.8 - 0.3 * (logp - ref).sum(), atol=1e-4)
+        assert torch.allclose(ro.rewards[b].sum(), -(a - 0.2) / 0.8 - 0.3 * (logp - ref).sum(), atol=1e-4)
         assert (ro.rewards[b][~ro.mask[b].bool()] == 0).all()
     assert ends == {True, False}, "the sample should hold finished and cut responses"
     assert stats["attribution"] == pytest.approx(sum(own) / len(own), abs=1e-5), "the reference's responses are not the policy's"
