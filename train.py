@@ -197,31 +197,32 @@ def main(argv=None):
             lr, steps = config.baseline_lr or lr, config.baseline_steps or steps
             total = max(steps, config.run_on)
             source = [loss.__code__.co_code.hex(), str(loss.__code__.co_consts), str(loss.__defaults__)]
-            path, key = out / f"{name}.pt", stage_key(config, ["data", "model"], *experiment.values(), name, lr, steps, total, source)
+            path, key = out / f"{name}.pt", stage_key(config, ["data", "model", "classifier"], *experiment.values(), name, lr, steps, total, source)
             refusals = [tokenizer.encode_ordinary(layout("", text)[1]) for text in baselines.REFUSALS]
             rows = baselines.unlearn(loss, policy, forget_pairs, retain_pairs, refusals, eos_id, lr, total, config.batch_size, config.seed)
 
         def make():
-            began = len(log)
+            done = []
             bar = tqdm(total=total, desc=name, disable=None)
             for i, row in enumerate(rows, 1):
                 if i & (i - 1) == 0 and row["step"] > 2 or i in (steps, total):  # at 4, 8, 16, ... and the last
-                    row["scores"] = evaluate(policy, yardstick, retrained[0])[0]
+                    result = evaluate(policy, yardstick, retrained[0])
+                    row["scores"] = result[0]
                     bar.set_postfix(tow=f"{row['scores']['tow']:.3f}", refresh=False)
                 if i == steps:
-                    weights = copy.deepcopy(policy.state_dict())
-                log.append({"method": name, **row})
-                write_lines(out / "log.jsonl", log)
+                    final = {"model": copy.deepcopy(policy.state_dict()), "result": result}
+                done.append({"method": name, **row})
+                if "scores" in row or name == "dareu":
+                    write_lines(out / "log.jsonl", log + done)
                 bar.update()
             bar.close()
-            rows_here, log[began:] = log[began:], []
-            return {"model": weights, "log": rows_here, "seconds": sum(row["seconds"] for row in rows_here[:steps])}
+            return {**final, "log": done, "seconds": sum(row["seconds"] for row in done[:steps])}
 
         state = states[name] = stage(path, key, name, make, lambda s: f"ToW {s['log'][steps - 1]['scores']['tow']:.3f}; ", config.reuse)
         log += state["log"]
         last_step[name] = state["log"][steps - 1]["step"]
         policy.load_state_dict(state["model"])
-        results[name] = evaluate(policy, yardstick, retrained[0])
+        results[name] = state["result"]
         likelihood[name] = likelihood_scores(policy, yardstick, results[name][0]["retain"], likelihood["retrained"])
 
     # 7. Files.

@@ -29,7 +29,7 @@ RUN_ON = 128  # steps of every loss-based method: as many as DareU takes
 # The search. Each of its seeds forgets another size, so that what is chosen has to serve all three.
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEARCH_SEEDS = {100: 0.05, 101: 0.1, 102: 0.25}
-GRID_LR, GRID_STEPS = [1e-4, 4e-4, 1.6e-3], [8, 16, 32, 64, 128]
+GRID_LR, GRID_STEPS = [2.5e-5, 1e-4, 4e-4], [8, 16, 32, 64, 128]
 GRID_RL_LR, GRID_SHARE = [5e-4, 1e-3, 2e-3], [1, 0.5]  # DareU's budget: a share of its default iterations, which grow with the forget set
 
 # Other settings of DareU, on the smallest size.

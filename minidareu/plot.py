@@ -57,10 +57,10 @@ def plot_curves(record, methods, path):
     for ax, method in zip(axes.flat, methods):
         if method != "dareu" and "dareu" in methods:
             steps, _, middle, _ = band(record, "dareu", size)
-            ax.plot(steps, middle, color="0.6", lw=3, label="dareu")
+            ax.plot(steps, middle, color="0.6", lw=3)
         steps, low, middle, high = band(record, method, size)
-        ax.fill_between(steps, low, high, alpha=0.25, color="tab:red")
-        ax.plot(steps, middle, "-o", ms=3, color="tab:red", label=method)
+        ax.fill_between(steps, low, high, alpha=0.25, color="tab:red", label="range over seeds")
+        ax.plot(steps, middle, "-o", ms=3, color="tab:red", label="median")
         tows = [run["models"][method]["tow"] for run in record[size].values()]
         last = next(iter(record[size].values()))["steps"][method]
         ax.plot(last, median(tows), "k*", ms=10, label="its last step")
@@ -70,6 +70,7 @@ def plot_curves(record, methods, path):
         ax.grid(alpha=0.3)
     for ax in list(axes.flat)[len(methods):]:
         ax.set_axis_off()
+    axes[0, 0].plot([], [], color="0.6", lw=3, label="DareU's median")
     axes[0, 0].legend(fontsize=8, loc="lower right")
     figure.supxlabel("optimizer steps (0: target model)")
     figure.supylabel("Tug-of-War (1 is perfect)")
