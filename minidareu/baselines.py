@@ -128,16 +128,16 @@ def undial(policy, reference, batch, beta=10.0):
 
 # name: (loss, learning rate, steps): chosen by `python -m minidareu.benchmark --search` (data/authors/search.json)
 METHODS = {
-    "ga": (ga, 1e-4, 32),
-    "graddiff": (graddiff, 3e-4, 64),
-    "kl": (kl_min, 3e-4, 64),
-    "idkpo": (idkpo, 3e-4, 64),
-    "npo": (npo, 3e-4, 64),
-    "npo-retain": (npo_retain, 3e-4, 64),
-    "simnpo": (simnpo, 3e-4, 64),
-    "rmu": (rmu, 3e-4, 64),
-    "undial": (undial, 3e-4, 64),
-    "finetune": (finetune, 3e-4, 64),
+    "ga": (ga, 4e-4, 8),
+    "graddiff": (graddiff, 2.5e-5, 128),
+    "kl": (kl_min, 4e-4, 8),
+    "idkpo": (idkpo, 4e-4, 16),
+    "npo": (npo, 2.5e-5, 64),
+    "npo-retain": (npo_retain, 4e-4, 8),
+    "simnpo": (simnpo, 2.5e-5, 128),
+    "rmu": (rmu, 4e-4, 32),
+    "undial": (undial, 1e-4, 16),
+    "finetune": (finetune, 4e-4, 64),
 }
 
 
