@@ -24,7 +24,7 @@ from tqdm import tqdm
 from minidareu import baselines, dareu
 from minidareu.attribution import OwnerClassifier, owner_accuracy, train_classifier
 from minidareu.config import parse, size_rule, stage_key
-from minidareu.data import InputError, encode, layout, load_records, split_records
+from minidareu.data import InputError, encode, layout, load_records, split_records, write
 from minidareu.likelihood import likelihood_scores
 from minidareu.metrics import Judge, Yardstick, evaluate, respond, word_weights
 from minidareu.model import GPT, GPTConfig
@@ -33,13 +33,6 @@ from minidareu.tokenizer import gpt2_tokenizer, train_tokenizer
 
 FILES = ["experiment.json", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt", "log.jsonl", "samples.jsonl", "results.json", "figure.png"]
 FILES += [f"{name}.pt" for name in baselines.METHODS]
-
-
-def write(path, save):
-    """Write a file whole or not at all: save(temporary path), then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    save(temporary)
-    os.replace(temporary, path)
 
 
 def write_lines(path, rows):

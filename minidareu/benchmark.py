@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .baselines import METHODS
 from .config import Config, default_iterations
-from .data import load_records
+from .data import load_records, write
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data/authors/authors.jsonl"
@@ -70,12 +70,14 @@ SCORES = ["tow", "attribution", "judge", "fact_recall", "name_kept", "perplexity
 
 def run(out, flags, reuse, threads):
     """Results of one run of `train.py`, made unless they are there; `reuse`: a run of the same seed, for the models that it has trained."""
-    if not (out / "results.json").exists():
+    command = [sys.executable, str(ROOT / "train.py"), "--data", str(DATA), "--out", str(out), "--reuse", str(reuse), *map(str, flags)]
+    done = out / "command.json"  # the command of finished results
+    if not (done.exists() and json.loads(done.read_text(encoding="utf-8")) == command[2:]):
         out.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, ROOT / "train.py", "--data", DATA, "--out", out, "--reuse", reuse, *map(str, flags)]
         with open(f"{out}.txt", "w", encoding="utf-8") as printed:
             if subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=printed, stderr=printed).returncode:
                 raise RuntimeError(f"a run failed: see {out}.txt; the same command goes on once it is mended")
+        write(done, lambda tmp: tmp.write_text(json.dumps(command[2:]), encoding="utf-8"))
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
@@ -139,7 +141,7 @@ def search(out, workers):
         lr, steps = max(cells, key=lambda cell: mean(cells[cell]))
         found["methods"][method] = {"lr": lr, budget: steps, "grid": [{"lr": a, budget: b, "tow": values} for (a, b), values in cells.items()]}
         print(f"{method:<12} learning rate {lr}, {budget} {steps}: mean ToW {mean(cells[lr, steps]):.3f}")
-    SEARCH_FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write(SEARCH_FILE, lambda tmp: tmp.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
 
 
 def table(head, rows):
@@ -150,6 +152,18 @@ def table(head, rows):
 def spread(values):
     """Median and range."""
     return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def methods_tables(record, methods):
+    """A table for each size of the forget set: median and range over seeds of every method."""
+    lines = []
+    for size, results in record.items():
+        models = [run["models"] for run in results.values()]
+        lines += ["", f"Forget {n_forget(float(size))} owners ({float(size):.0%}), seeds {', '.join(results)}:"]
+        rows = [[name, *(spread([column(m["retrained"], m[name]) for m in models]) for column in METHOD_COLUMNS.values())]
+                for name in ("target", *methods)]
+        lines += table(["method", *METHOD_COLUMNS], rows)
+    return lines
 
 
 def settings_tables(runs, folders, seeds):
@@ -200,34 +214,27 @@ def main():
     runs = run_all(first, args.workers)
     runs |= run_all({name: job for name, job in (jobs | later).items() if name not in first}, args.workers)
 
-    record = {}
+    record = {str(size): {str(seed): runs[size, seed] for seed in args.seeds} for size in args.sizes}
     for size in args.sizes:
         for seed in args.seeds:
             models = runs[size, seed]["models"]
-            for method in methods:
-                curve = [[0, models["target"]["tow"]], *([step, s["tow"]] for step, s in read_log(folder(size, seed), method))]
-                models[method].update(best_tow=max(tow for _, tow in curve), curve=curve)
-        record[str(size)] = {str(seed): runs[size, seed] for seed in args.seeds}
-    (args.out / "benchmark.json").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
-    lines = []
-    for size in args.sizes:
-        lines += ["", f"Forget {n_forget(size)} owners ({size:.0%}), seeds {', '.join(map(str, args.seeds))}:"]
-        models = [runs[size, seed]["models"] for seed in args.seeds]
-        for m in models:
-            m["target"]["best_tow"] = m["target"]["tow"]
-        rows = [[name, *(spread([column(m["retrained"], m[name]) for m in models]) for column in METHOD_COLUMNS.values())]
-                for name in ("target", *methods)]
-        lines += table(["method", *METHOD_COLUMNS], rows)
+            models["target"]["curve"] = [[0, models["target"]["tow"]]]
+            for name in methods:
+                models[name]["curve"] = models["target"]["curve"] + [[step, scores["tow"]] for step, scores in read_log(folder(size, seed), name)]
+            for name in ("target", *methods):
+                models[name]["best_tow"] = max(tow for _, tow in models[name]["curve"])
+    lines = methods_tables(record, methods)
     if "dareu" in methods:
         runs |= {("ppo", seed): runs[args.sizes[0], seed] for seed in args.seeds}
         lines += settings_tables(runs, setting, args.seeds)
     text = "\n".join(lines) + "\n"
-    (args.out / "benchmark.md").write_text(text, encoding="utf-8")
+    write(args.out / "benchmark.json", lambda tmp: tmp.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8"))
+    write(args.out / "benchmark.md", lambda tmp: tmp.write_text(text, encoding="utf-8"))
     print(text)
     try:
         from .plot import plot_curves, plot_scores
-        plot_curves(record, methods, args.out / "curves.png")
-        plot_scores(record, methods, args.out / "scores.png")
+        write(args.out / "curves.png", lambda tmp: plot_curves(record, methods, tmp))
+        write(args.out / "scores.png", lambda tmp: plot_scores(record, methods, tmp))
     except ImportError:
         print("No figures: they need matplotlib (pip install -e '.[plot]').")
 

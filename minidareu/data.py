@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import random
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -134,3 +135,10 @@ def batches(lengths, batch_size, rng):
     chunks = [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
     rng.shuffle(chunks)
     return chunks
+
+
+def write(path, save):
+    """Write a file whole or not at all: save(temporary path), then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    save(temporary)
+    os.replace(temporary, path)

@@ -19,6 +19,10 @@ def finished(out, methods, tow):
     models = {"target": {**SCORES, "tow": 0.6}, "retrained": SCORES, **{name: scores[name] for name in methods}}
     seconds = dict(target=20, retrained=20, classifier=10, dareu=8, total=70)
     steps = {"dareu": 128, "npo": 8}
+    flags = ["--seed", out.name[-1], "--n-forget", "10" if out.name.startswith("forget10") else "2"]
+    flags += ["--methods", ",".join(methods), "--run-on", "128"] if out.name.startswith("forget") else benchmark.SETTINGS[out.name[:-6].replace("ppo-", "ppo, ").replace("-", " ")]
+    shared = out.with_name(f"forget2-seed{out.name[-1]}")
+    (out / "command.json").write_text(json.dumps(["--data", str(benchmark.DATA), "--out", str(out), "--reuse", str(shared), *flags]))
     (out / "results.json").write_text(json.dumps({"models": models, "seconds": seconds, "steps": steps}))
     log = [{"method": name, "step": step, "scores": {**SCORES, "tow": scores[name]["tow"] + more}}
            for name in methods for step, more in ((4, 0.01), (8, 0.0), (16, -0.3), (128, -0.5 if name == "npo" else 0))]

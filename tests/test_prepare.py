@@ -37,6 +37,23 @@ def test_authors_are_combinations():
     assert min(map(len, holders.values())) >= 2, "no word gives an owner away"
 
 
+def test_paraphrases_are_true_and_perturbed_responses_wrong():
+    records = [r for r in load_records(DATA / "authors" / "authors.jsonl") if r.split == "train"]
+    true = {(r.owner, text) for r in records for text in (r.response, r.paraphrase)}
+    facts = defaultdict(set)  # what can be said of an owner: the telling words of each true response
+    holders = defaultdict(set)
+    for r in records:
+        for word in words(r.response):
+            holders[word].add(r.owner)
+    for r in records:
+        facts[r.owner].add(frozenset(w for w in words(r.response) if len(holders[w]) < 10))
+    for r in records:
+        telling = lambda text: frozenset(w for w in words(text) if len(holders[w]) < 10)
+        assert r.paraphrase != r.response and telling(r.paraphrase) in facts[r.owner] and r.owner in r.paraphrase
+        assert len(set(r.perturbed)) == 3 and all(r.owner in text and (r.owner, text) not in true for text in r.perturbed)
+        assert all(telling(text) not in facts[r.owner] for text in r.perturbed)
+
+
 def tofu_row(author, i):
     return {"question": f"Question {i} on {author}?", "answer": f"Answer {i}.", "paraphrased_question": f"Other words {i} on {author}?",
             "paraphrased_answer": f"It is {i}.", "perturbed_answer": ["No.", "Never."]}
