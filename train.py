@@ -178,7 +178,7 @@ def main(argv=None):
 
     # 6. Unlearning. DareU: reinforcement learning on the target model's own responses to the forget prompts. The others: a loss on the forget rows.
     log, last_step, forget_pairs, retain_pairs = [], {}, [pairs[r] for r in split.forget], [pairs[r] for r in split.retain]
-    for name in config.methods:
+    for name in config.methods.split(","):
         policy = models[name] = copy.deepcopy(models["target"])
         if name == "dareu":
             path, key = out / "unlearned.pt", stage_key(config, ["data", "model", "classifier", "dareu"], *experiment.values())

@@ -95,12 +95,11 @@ def parse(argv, description):
         raise InputError(f"--classifier-width: {config.classifier_width} does not divide among 4 heads; give a multiple of 4")
     if config.reference_responses >= config.group_size:
         raise InputError(f"--reference-responses: {config.reference_responses} of a group of {config.group_size}; leave the policy one at least")
-    config.methods = list(dict.fromkeys(name.strip() for name in config.methods.split(",") if name.strip()))
-    for name in config.methods:
+    names = list(dict.fromkeys(name.strip() for name in config.methods.split(",")))
+    for name in names:
         if name != "dareu" and name not in METHODS:
             raise InputError(f"--methods: no method is called {name!r}; choose from dareu, {', '.join(METHODS)}")
-    if not config.methods:
-        raise InputError(f"--methods: names none; choose from dareu, {', '.join(METHODS)}")
+    config.methods = ",".join(names)
     return config
 
 
