@@ -24,7 +24,7 @@ class Read:
 
 
 @torch.no_grad()
-def read(model, tokenizer, records, responses=None, chunk=256):
+def read(model, tokenizer, records, responses=None, chunk=64):
     """A `Read` of each record's response (or of `responses`, texts in its place) after its prompt."""
     device, reads = model.wte.weight.device, []
     pairs = [encode(tokenizer, r, response) for r, response in zip(records, responses or [r.response for r in records])]
@@ -101,13 +101,17 @@ def auc(members, others):
     return ((members > others).double() + (members == others).double() / 2).mean().item()
 
 
+def mean(values):
+    """None where there are none."""
+    return sum(values) / len(values) if values else None
+
+
 def likelihood_scores(model, y, rouge, retrained=None):
     """All scores of this file, and the truth ratios on the forget set. None where the data lack what a score needs.
 
     y: Yardstick; rouge: the model's mean ROUGE-L recall on the retain set; retrained: what this gave for the retrained
     model, None when the model is the retrained one itself.
     """
-    mean = lambda values: sum(values) / len(values) if values else None
     forget, unseen = read(model, y.tokenizer, y.forget), read(model, y.tokenizer, y.unseen)
     told = [r for r in y.retain if r.paraphrase and r.perturbed]
     ratios = truth_ratios(model, y.tokenizer, [r for r in y.forget if r.paraphrase and r.perturbed])

@@ -163,6 +163,30 @@ def test_the_reference_answers_first_and_its_responses_count_as_the_policys(monk
     assert stats["attribution"] == 0
 
 
+def test_prompt_dropout_leaves_out_a_share_of_the_tokens_but_never_all(monkeypatch):
+    from types import SimpleNamespace
+
+    from minidareu.model import GPT, GPTConfig
+
+    calls = []
+
+    def spy(policy, value_head, reference, classifier, prompts, asked, n_reference, *rest):
+        calls.append((prompts, asked, n_reference))
+        raise LookupError("seen enough")
+
+    monkeypatch.setattr(dareu, "rollout", spy)
+    c = SimpleNamespace(seed=0, iterations=1, prompts=50, group_size=4, reference_responses=1, prompt_dropout=0.3, rl_lr=0.01, kl_coef=0.1, temperature=1.0)
+    forget = [[i] for i in range(20)] + [list(range(100, 120)) for _ in range(40)]
+    with pytest.raises(LookupError):
+        list(dareu.unlearn(GPT(GPTConfig(12, 16, 1, 2, 16)), None, forget, [], [0], 6, 11, c))
+    prompts, asked, n_reference = calls[0]
+    assert n_reference == 50 and len(prompts) == len(asked) == 200
+    assert all(prompts[i] == prompts[i + 50] for i in range(150)), "the reference answers each prompt once, then the policy three times"
+    assert all(x and [t for t in full if t in x] == x for x, full in zip(asked, prompts)), "in order, and never empty"
+    long = [(len(x), len(full)) for x, full in zip(asked, prompts) if len(full) == 20]
+    assert sum(a for a, _ in long) / sum(b for _, b in long) == pytest.approx(0.7, abs=0.05)
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
 def test_unlearning_lowers_a_known_attribution_and_adapts_beta(monkeypatch, algorithm):
     from types import SimpleNamespace

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import train
+from minidareu.config import parse, size_rule
 from minidareu.data import InputError
 
 ROOT = Path(train.__file__).parent
@@ -174,6 +175,13 @@ def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
     assert process.returncode == 130 and stderr.strip().count("\n") == 0 and "interrupted" in stderr
     train.main([*argv, "--out", str(tmp_path / "run")])
     assert results(tmp_path / "run")["models"] == results(out)["models"]
+
+
+@pytest.mark.parametrize("algorithm, rows, iterations", [("ppo", 6, 16), ("ppo", 64, 16), ("ppo", 128, 20), ("ppo", 321, 51), ("reinforce", 64, 24)])
+def test_iterations_grow_with_the_forget_set(algorithm, rows, iterations):
+    config = parse(["--algorithm", algorithm], "")
+    size_rule(config, ["Some response."] * 640, rows)
+    assert config.iterations == iterations
 
 
 BAD = [
