@@ -34,7 +34,9 @@ def plot_run(log, models, path):
     for axes in (left, right):
         axes.set(xlabel="optimizer step (0: target model)", ylim=(-0.02, 1.04))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    right.legend(fontsize=8, loc=(0.68, 0.12))
+    if len(methods) > 1:
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
 
