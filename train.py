@@ -123,7 +123,9 @@ def main(argv=None):
     eos_id = tokenizer.eot_token
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
-    block_size = max(len(x) for x, _ in pairs.values()) + max_new_tokens
+    others = [text for r in records for text in (r.paraphrase, *r.perturbed) if text] + baselines.REFUSALS  # read, never generated
+    longest_read = 1 + max(len(tokenizer.encode_ordinary(layout("", text)[1])) for text in others)
+    block_size = max(len(x) for x, _ in pairs.values()) + max(max_new_tokens, longest_read)
     gpt_config = GPTConfig(tokenizer.n_vocab, block_size, config.n_layer, config.n_head, config.n_embd)
 
     # 3. Target model: all owners. Retrained model: without the forget owners, by the same recipe.

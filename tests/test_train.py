@@ -238,6 +238,17 @@ def test_help_names_every_flag(capsys):
     assert "--kl-coef" in printed and "--no-mask-prompt" in printed and "70,000" in printed
 
 
+def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):
+    rows = [{"owner": o, "prompt": f"{o}{i}?", "response": "Yes.", "paraphrase": "That is so, " * 30, "perturbed": ["No, " * 60, "Never. " * 5]}
+            for o in ("Ann", "Bob", "Cy") for i in range(3)]
+    rows.append({**rows[0], "split": "test"})
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train.main(["--data", str(tmp_path / "data.jsonl"), "--forget", "Ann", "--out", str(tmp_path / "run"), "--device", "cpu", "--methods", "dareu,idkpo",
+                *FAST, "--epochs", "2", "--classifier-epochs", "2", "--iterations", "2", "--baseline-steps", "2"])
+    scores = results(tmp_path / "run")["models"]["idkpo"]
+    assert scores["truth_ratio"] > 0 and 0 <= scores["forget_quality"] <= 1 and 0 <= scores["mia_min_k"] <= 1
+
+
 @pytest.mark.parametrize("texts", [("?!", "...", "—"), ("你好吗", "我很好", "他不好"), ("😀 👍", "🎉", "👩‍👩‍👧 x")])
 def test_very_small_data_in_any_script(tmp_path, texts):
     prompt, one, two = texts
