@@ -244,6 +244,8 @@ def main(argv=None):
     print_table(scores, list(scores["target"])[:split_at])
     print_table(scores, list(scores["target"])[split_at:])
     print("(model utility: of the retain set alone, where TOFU takes real authors and world facts too)")
+    if "dareu" in scores and config.prompt_dropout and scores["dareu"]["attribution"] > 0.2 + states["dareu"]["log"][-1]["attribution"]:
+        print("DareU forgot for incomplete prompts and not for whole ones, which this model knows by heart: use --prompt-dropout 0.")
     for i in range(0, len(split.forget), max(1, len(split.forget) // 3))[:3]:
         print(f"\nforget: {split.forget[i].prompt}\n  {'reference':<11}{split.forget[i].response}")
         for name, (_, texts, each) in results.items():

@@ -45,7 +45,8 @@ class Config:
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
     reference_responses: int = flag(1, "dareu", "how many of these the reference gives, so that what the policy no longer says stays forbidden", low=0)
-    prompt_dropout: float = flag(0.15, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too", low=0, high=0.9)
+    prompt_dropout: float = flag(0.15, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too; "
+                                 "0 where the model knows its prompts by heart", low=0, high=0.9)
     temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
     rl_lr: float = flag(1e-3, "dareu", "learning rate of the policy, annealed to zero", low=0)
     kl_coef: float = flag(0.03, "dareu", "beta: weight of the KL penalty in the reward", low=0)
