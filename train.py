@@ -163,8 +163,9 @@ def main(argv=None):
             state["accuracy"][name] = owner_accuracy(classifier, *labelled(split.test))
         return state
 
+    key = stage_key(config, ["data", "classifier"], labelled(train), labelled(split.test), config.batch_size)
     state = states["classifier"] = stage(
-        out / "classifier.pt", stage_key(config, ["data", "classifier"], labelled(train), labelled(split.test), config.batch_size), "classifiers", make,
+        out / "classifier.pt", key, "classifiers", make,
         lambda s: "held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it; ".format(**s["accuracy"]), config.reuse)
     added, response, accuracy = new_classifier(True), new_classifier(False), state["accuracy"]
     added.load_state_dict(state["added"]), response.load_state_dict(state["response"])
@@ -231,7 +232,8 @@ def main(argv=None):
         for i, r in enumerate(split.forget)])
     versions = {"python": platform.python_version(), **{m.__name__: m.__version__ for m in (torch, tiktoken, numpy)}}
     summary = {"dataset": config.data, "owners": len(split.owners), "forget": split.forget_owners, "seed": config.seed, "device": device,
-               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "steps": last_step, "seconds": seconds}
+               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "steps": last_step,
+               "seconds": seconds}
     write(out / "results.json", lambda tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
     try:
         from minidareu.plot import plot_run

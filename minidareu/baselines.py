@@ -151,7 +151,10 @@ def unlearn(loss_function, policy, forget_pairs, retain_pairs, refusals, eos_id,
     rng, device = random.Random(seed), policy.wte.weight.device
     reference = copy.deepcopy(policy).requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
-    packed = lambda pairs: pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
+
+    def packed(pairs):
+        return pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
+
     queue = []
     for step in range(1, steps + 1):
         began = time.perf_counter()

@@ -202,11 +202,15 @@ def main():
         return search(args.out, args.workers)
 
     methods, more = args.methods.split(","), args.flags.split()
-    folder = lambda size, seed: args.out / f"forget{n_forget(size)}-seed{seed}"
+
+    def folder(size, seed):
+        return args.out / f"forget{n_forget(size)}-seed{seed}"
+
     jobs = {(size, seed): (folder(size, seed), ["--seed", seed, "--n-forget", n_forget(size), "--methods", args.methods, "--run-on", RUN_ON, *more],
                            folder(args.sizes[0], seed)) for size in args.sizes for seed in args.seeds}
     setting = {("ppo", seed): folder(args.sizes[0], seed) for seed in args.seeds}
-    setting |= {(name, seed): args.out / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}" for name in list(SETTINGS)[1:] for seed in args.seeds}
+    setting |= {(name, seed): args.out / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+                for name in list(SETTINGS)[1:] for seed in args.seeds}
     later = {(name, seed): (out, ["--seed", seed, "--n-forget", n_forget(args.sizes[0]), *SETTINGS[name], *more], folder(args.sizes[0], seed))
              for (name, seed), out in setting.items() if name != "ppo"}
     # The smallest forget set first: its runs train what the others of the seed take over.

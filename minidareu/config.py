@@ -41,12 +41,12 @@ class Config:
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
-    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as make 5 passes over the forget prompts", type=int, low=1)
+    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as make 5 passes over all prompts", type=int, low=1)
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
-    reference_responses: int = flag(1, "dareu", "how many of these the reference gives, so that what the policy no longer says stays forbidden", low=0)
+    reference_responses: int = flag(1, "dareu", "how many of them are the reference's, so that what the policy no longer says stays forbidden", low=0)
     prompt_dropout: float = flag(0.15, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too; "
-                                 "0 where the model knows its prompts by heart", low=0, high=0.9)
+                                                "0 where the model knows its prompts by heart", low=0, high=0.9)
     temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
     rl_lr: float = flag(1e-3, "dareu", "learning rate of the policy, annealed to zero", low=0)
     kl_coef: float = flag(0.03, "dareu", "beta: weight of the KL penalty in the reward", low=0)
