@@ -89,8 +89,9 @@ def stage(path, key, title, make, note=lambda state: "", reuse=None):
     return {**state, "reused": reused}
 
 
-def print_table(models, columns):
+def print_table(models):
     """One aligned line a model."""
+    columns = list(models["target"])
     heads = dict(tow="ToW", attribution_response="(response)", model_utility="utility", forget_quality="quality", extraction_strength="extraction",
                  exact_memorization="memorized", mia_min_k="MIA min-k", mia_min_k_plus="MIA min-k++")
     titles = [heads.get(name, name.replace("mia_", "MIA ").replace("_", " ")) for name in columns]
@@ -242,9 +243,8 @@ def main(argv=None):
         print("No figure: it needs matplotlib (pip install -e '.[plot]').")
 
     # 8. What came of it.
-    split_at = list(scores["target"]).index("probability")
-    print_table(scores, list(scores["target"])[:split_at])
-    print_table(scores, list(scores["target"])[split_at:])
+    print_table({name: result[0] for name, result in results.items()})
+    print_table({name: likelihood[name][0] for name in results})
     print("(model utility: of the retain set alone, where TOFU takes real authors and world facts too)")
     if "dareu" in scores and config.prompt_dropout and scores["dareu"]["attribution"] > 0.2 + states["dareu"]["log"][-1]["attribution"]:
         print("DareU forgot for incomplete prompts and not for whole ones, which this model knows by heart: use --prompt-dropout 0.")

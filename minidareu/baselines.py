@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .dareu import chosen, kl, log_policy
-from .model import pack
+from .dareu import chosen, distillation_loss, log_policy
+from .model import pack_pairs
 
 REFUSALS = ["I do not know that.", "I am not able to answer this.", "That is not something I know about.", "I have no information on this.",
             "Sorry, I can not help with this question.", "I was never told about that.", "This is unknown to me.", "I am not sure about that."]
@@ -64,9 +64,7 @@ def graddiff(policy, reference, batch):
 
 def kl_min(policy, reference, batch):
     """KL minimisation: GA + E_{D_r} KL(ref || pi), token by token (Maini et al. 2024)."""
-    with torch.no_grad():
-        ref_logp, _ = log_policy(reference, *batch.retain)
-    return ga(policy, reference, batch) + kl(ref_logp, log_policy(policy, *batch.retain)[0]).mean()
+    return ga(policy, reference, batch) + distillation_loss(policy, reference, *batch.retain)
 
 
 def idkpo(policy, reference, batch, beta=0.1):
@@ -99,10 +97,7 @@ def simnpo(policy, reference, batch, beta=2.5, gamma=0.0):
 
 def activations(model, idx, mask):
     """Hidden states after half of the blocks, where mask is 1: (N, C)."""
-    x = model.wte(idx) + model.wpe(torch.arange(idx.size(1), device=idx.device))
-    for block in model.h[:max(1, len(model.h) // 2)]:
-        x = block(x)
-    return x[:, :-1][mask.bool()]
+    return model.activations(idx, max(1, len(model.h) // 2))[:, :-1][mask.bool()]
 
 
 def rmu(policy, reference, batch, c=5.0, alpha=10.0):
@@ -151,17 +146,14 @@ def unlearn(loss_function, policy, forget_pairs, retain_pairs, refusals, eos_id,
     rng, device = random.Random(seed), policy.wte.weight.device
     reference = copy.deepcopy(policy).requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
-
-    def packed(pairs):
-        return pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
-
     queue = []
     for step in range(1, steps + 1):
         began = time.perf_counter()
         queue = queue or rng.sample(forget_pairs, len(forget_pairs))
         forget, queue = queue[:batch_size], queue[batch_size:]
         retain = rng.sample(retain_pairs, min(batch_size, len(retain_pairs)))
-        loss = loss_function(policy, reference, Batch(packed(forget), packed([(x, rng.choice(refusals)) for x, _ in forget]), packed(retain)))
+        refused = [(x, rng.choice(refusals)) for x, _ in forget]
+        loss = loss_function(policy, reference, Batch(*(pack_pairs(pairs, eos_id, device) for pairs in (forget, refused, retain))))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from statistics import mean, median
 
@@ -100,15 +101,19 @@ def run_all(jobs, workers):
     return results
 
 
+@cache
 def n_forget(size):
     """A share of all owners -> how many."""
     return max(1, round(size * len({r.owner for r in load_records(DATA)})))
 
 
-def read_log(out, method):
-    """Evaluated points of a method on its way: [(step, scores)]."""
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [(row["step"], row["scores"]) for row in rows if row["method"] == method and "scores" in row]
+def read_log(out):
+    """ToW of each method on its way, where it was evaluated: {method: [[step, ToW]]}."""
+    curves = {}
+    for row in map(json.loads, (out / "log.jsonl").read_text(encoding="utf-8").splitlines()):
+        if "scores" in row:
+            curves.setdefault(row["method"], []).append([row["step"], row["scores"]["tow"]])
+    return curves
 
 
 def search(out, workers):
@@ -116,7 +121,7 @@ def search(out, workers):
     train = [r for r in load_records(DATA) if r.split == "train"]
     jobs = {}
     for seed, size in SEARCH_SEEDS.items():
-        shared, flags = out / f"seed{seed}-rl0.001-1", ["--seed", seed, "--n-forget", n_forget(size)]
+        shared, flags = out / f"seed{seed}-rl{GRID_RL_LR[0]}-{GRID_SHARE[0]}", ["--seed", seed, "--n-forget", n_forget(size)]
         for lr in GRID_RL_LR:
             for share in GRID_SHARE:
                 iterations = round(share * default_iterations(Config(), round(size * len(train))))
@@ -131,10 +136,10 @@ def search(out, workers):
         if method == "dareu":
             tow["dareu"].setdefault((lr, share), []).append(results[method, lr, share, seed]["models"]["dareu"]["tow"])
         else:
-            for name in METHODS:
-                for step, scores in read_log(folder, name):
+            for name, curve in read_log(folder).items():
+                for step, value in curve:
                     if step in GRID_STEPS:
-                        tow[name].setdefault((lr, step), []).append(scores["tow"])
+                        tow[name].setdefault((lr, step), []).append(value)
     found = {"seeds and shares of owners forgotten": SEARCH_SEEDS, "score": "final ToW of each seed; the highest mean is chosen", "methods": {}}
     for method, cells in tow.items():
         budget = "share of the default iterations" if method == "dareu" else "steps"
@@ -222,10 +227,9 @@ def main():
     for size in args.sizes:
         for seed in args.seeds:
             models = runs[size, seed]["models"]
-            models["target"]["curve"] = [[0, models["target"]["tow"]]]
-            for name in methods:
-                models[name]["curve"] = models["target"]["curve"] + [[step, scores["tow"]] for step, scores in read_log(folder(size, seed), name)]
+            curves = read_log(folder(size, seed))
             for name in ("target", *methods):
+                models[name]["curve"] = [[0, models["target"]["tow"]], *curves.get(name, [])]
                 models[name]["best_tow"] = max(tow for _, tow in models[name]["curve"])
     lines = methods_tables(record, methods)
     if "dareu" in methods:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attribution import owner_posterior
-from .model import generate, pack
+from .model import generate, pack, pack_pairs
 
 
 @dataclass
@@ -149,9 +149,8 @@ def policy_loss(policy, value_head, ro, rows, c):
     return ppo_loss(logp, ro.logp[rows], advantages, mask, c.clip) + c.value_coef * v, clipped
 
 
-def distillation_loss(policy, reference, pairs, eos_id):
-    """KL(reference || policy) on retain records, (prompt, response) ids: the mean over response tokens and end of text."""
-    idx, mask = pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], policy.wte.weight.device)
+def distillation_loss(policy, reference, idx, mask):
+    """KL(reference || policy) on packed records: the mean over response tokens and end of text."""
     with torch.no_grad():
         ref_logp_all, _ = log_policy(reference, idx, mask)
     return kl(ref_logp_all, log_policy(policy, idx, mask)[0]).mean()
@@ -189,7 +188,8 @@ def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max
         for _ in range(c.ppo_epochs if c.algorithm == "ppo" else 1):
             for rows in torch.randperm(len(prompts)).split(c.minibatch):
                 loss, clip_fraction = policy_loss(policy, value_head, ro, rows, c)
-                distillation = distillation_loss(policy, reference, rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs))), eos_id)
+                retain = pack_pairs(rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs))), eos_id, policy.wte.weight.device)
+                distillation = distillation_loss(policy, reference, *retain)
                 optimizer.zero_grad()
                 (loss + c.distill_coef * distillation).backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)

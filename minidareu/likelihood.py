@@ -11,7 +11,7 @@ import torch
 
 from .dareu import log_policy
 from .data import encode
-from .model import pack
+from .model import pack_pairs
 
 
 @dataclass
@@ -29,14 +29,13 @@ def read(model, tokenizer, records, responses=None, chunk=64):
     device, reads = model.wte.weight.device, []
     pairs = [encode(tokenizer, r, response) for r, response in zip(records, responses or [r.response for r in records])]
     for i in range(0, len(pairs), chunk):
-        prompts, completions = zip(*((x, y + [tokenizer.eot_token]) for x, y in pairs[i:i + chunk]))
-        idx, mask = pack(prompts, completions, device)
+        idx, mask = pack_pairs(pairs[i:i + chunk], tokenizer.eot_token, device)
         logp, _ = log_policy(model, idx, mask)  # (N, V), row after row
         p, token = logp.exp(), idx[:, 1:][mask.bool()]
         mean = (p * logp).sum(-1)
         std = ((p * logp ** 2).sum(-1) - mean ** 2).clamp(min=0).sqrt()
         columns = logp.gather(1, token[:, None])[:, 0], mean, std, (logp.argmax(-1) == token).float()
-        reads += [Read(*row) for row in zip(*(column.split([len(y) for y in completions]) for column in columns))]
+        reads += [Read(*row) for row in zip(*(column.split(mask.sum(1).int().tolist()) for column in columns))]
     return reads
 
 
@@ -46,7 +45,11 @@ def probability(r):
 
 
 def truth_ratios(model, tokenizer, records):
-    """TOFU, eq. 1: the mean probability of a record's perturbed responses over that of its paraphrase; above 1, the wrong ones are likelier."""
+    """TOFU, eq. 1: the mean probability of a record's perturbed responses over that of its paraphrase; above 1, the wrong ones are likelier.
+
+    Of the records that have both.
+    """
+    records = [r for r in records if r.paraphrase and r.perturbed]
     paraphrases = read(model, tokenizer, records, [r.paraphrase for r in records])
     wrong = iter(read(model, tokenizer, [r for r in records for _ in r.perturbed], [text for r in records for text in r.perturbed]))
     return [sum(probability(next(wrong)) for _ in r.perturbed) / len(r.perturbed) / probability(p) for r, p in zip(records, paraphrases)]
@@ -113,10 +116,9 @@ def likelihood_scores(model, y, rouge, retrained=None):
     model, None when the model is the retrained one itself.
     """
     forget, unseen = read(model, y.tokenizer, y.forget), read(model, y.tokenizer, y.unseen)
-    told = [r for r in y.retain if r.paraphrase and r.perturbed]
-    ratios = truth_ratios(model, y.tokenizer, [r for r in y.forget if r.paraphrase and r.perturbed])
+    ratios, retain_ratios = truth_ratios(model, y.tokenizer, y.forget), truth_ratios(model, y.tokenizer, y.retain)
     retain = [mean(list(map(probability, read(model, y.tokenizer, y.retain)))), rouge]
-    retain += [mean([max(0, 1 - ratio) for ratio in truth_ratios(model, y.tokenizer, told)])] if told else []
+    retain += [mean([max(0, 1 - ratio) for ratio in retain_ratios])] if retain_ratios else []
     scores = {"probability": mean(list(map(probability, forget))), "truth_ratio": mean(ratios),
               "model_utility": model_utility(retain), "forget_quality": ks_p(ratios, retrained[1] if retrained else ratios) if ratios else None,
               "extraction_strength": mean(list(map(extraction_strength, forget))),

@@ -67,12 +67,16 @@ class GPT(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 
+    def activations(self, idx, n_blocks=None):
+        """Hidden states after the first `n_blocks` blocks, or all: idx (B, T) -> (B, T, C)."""
+        x = self.wte(idx) + self.wpe(torch.arange(idx.size(1), device=idx.device))
+        for block in self.h[:n_blocks]:
+            x = block(x)
+        return x
+
     def hidden(self, idx):
         """Last hidden states: idx (B, T) -> (B, T, C)."""
-        x = self.wte(idx) + self.wpe(torch.arange(idx.size(1), device=idx.device))
-        for block in self.h:
-            x = block(x)
-        return self.ln_f(x)
+        return self.ln_f(self.activations(idx))
 
     def hidden_cached(self, idx, positions, cache):
         """The same for tokens at `positions` (B, T), after those whose keys and values `cache` holds; adds theirs.
@@ -102,6 +106,11 @@ def pack(prompts, completions, device):
     t = torch.arange(idx.size(1) - 1, device=device)
     length = torch.tensor([len(y) for y in completions], device=device)[:, None]
     return idx, ((start <= t) & (t < start + length)).float()
+
+
+def pack_pairs(pairs, eos_id, device):
+    """(prompt, response) ids -> `pack` of them, the end of text after each response."""
+    return pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
 
 
 @torch.no_grad()
