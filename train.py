@@ -6,11 +6,8 @@
 """
 
 import copy
-import hashlib
 import json
-import os
 import platform
-import random
 import sys
 import time
 from dataclasses import asdict
@@ -22,34 +19,18 @@ import torch
 from tqdm import tqdm
 
 from minidareu import baselines, dareu
-from minidareu.attribution import OwnerClassifier, owner_accuracy, train_classifier
-from minidareu.config import parse, size_rule, stage_key
-from minidareu.data import InputError, encode, layout, load_records, split_records, write
+from minidareu.attribution import owner_accuracy, train_classifier
+from minidareu.config import parse, stage_key
+from minidareu.data import InputError, layout, write, write_json, write_lines
+from minidareu.exact import rewarded
+from minidareu.experiment import new_classifier, new_yardstick, pick_device, prepare, stage
 from minidareu.likelihood import likelihood_scores
-from minidareu.metrics import Judge, Yardstick, evaluate, respond, word_weights
-from minidareu.model import GPT, GPTConfig
+from minidareu.metrics import evaluate, respond
+from minidareu.model import GPT
 from minidareu.pretrain import train_lm
-from minidareu.tokenizer import gpt2_tokenizer, train_tokenizer
 
 FILES = ["experiment.json", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt", "log.jsonl", "samples.jsonl", "results.json", "figure.png"]
 FILES += [f"{name}.pt" for name in baselines.METHODS]
-
-
-def write_lines(path, rows):
-    """One JSON object a line."""
-    write(path, lambda tmp: tmp.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"))
-
-
-def pick_device(name):
-    """auto: the first of cuda, mps and cpu that is there. Raises InputError for a device that is not."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    device = name if name != "auto" else next(d for d in there if there[d])
-    if not there[device]:
-        raise InputError(f"--device {device}: not there; use {' or '.join(d for d in there if there[d])}, or auto")
-    if device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    return device
 
 
 def open_run(out, experiment, overwrite):
@@ -64,36 +45,16 @@ def open_run(out, experiment, overwrite):
         if overwrite:
             for name in FILES:
                 (out / name).unlink(missing_ok=True)
-        write(mark, lambda tmp: tmp.write_text(json.dumps(experiment, indent=1, ensure_ascii=False), encoding="utf-8"))
+        write_json(mark, experiment)
     except (OSError, json.JSONDecodeError) as e:
         raise InputError(f"--out {out}: {e}; choose another folder, or add --overwrite to one that can be written") from None
-
-
-def stage(path, key, title, make, note=lambda state: "", reuse=None):
-    """The checkpoint at `path`, or of that name in the folder `reuse`, if made from the same `key`; otherwise `make` -> dict of it. Saves it."""
-    for place in [path, *([Path(reuse) / path.name] if reuse else [])]:
-        try:
-            state = torch.load(place, map_location="cpu", weights_only=True)
-            reused = state["key"] == key
-        except Exception:  # not there, cut short, or not ours: made anew
-            reused = False
-        if reused:
-            break
-    if not reused:
-        began = time.perf_counter()
-        state = make()
-        state = {"key": key, "seconds": time.perf_counter() - began, **state}
-    if not reused or place != path:
-        write(path, lambda tmp: torch.save(state, tmp))
-    print(f"{title}: {note(state)}{state['seconds']:.0f} s{', kept from an earlier run' if reused else ''}", flush=True)
-    return {**state, "reused": reused}
 
 
 def print_table(models):
     """One aligned line a model."""
     columns = list(models["target"])
-    heads = dict(tow="ToW", attribution_response="(response)", model_utility="utility", forget_quality="quality", extraction_strength="extraction",
-                 exact_memorization="memorized", mia_min_k="MIA min-k", mia_min_k_plus="MIA min-k++")
+    heads = dict(tow="ToW", exact_attribution="exact", attribution_response="(response)", model_utility="utility", forget_quality="quality",
+                 extraction_strength="extraction", exact_memorization="memorized", mia_min_k="MIA min-k", mia_min_k_plus="MIA min-k++")
     titles = [heads.get(name, name.replace("mia_", "MIA ").replace("_", " ")) for name in columns]
     width = max(map(len, models)) + 1
     print("\n" + " " * width + "".join(f"{title:>13}" for title in titles))
@@ -102,100 +63,76 @@ def print_table(models):
 
 
 def main(argv=None):
-    # 1. Configuration, data, and the folder of the run.
+    # 1. Configuration, data and tokenizer, and the folder of the run.
     config = parse(argv, __doc__)
     device = pick_device(config.device)
-    records = load_records(config.data)
-    split = split_records(records, config.forget, config.n_forget, config.test_fraction, config.seed)
-    held_out = set(map(id, split.test + split.unseen))
-    train = [r for r in records if id(r) not in held_out]
-    size_rule(config, [r.response for r in train], len(split.forget))
-    tokenizer = gpt2_tokenizer() if config.tokenizer == "gpt2" else None
-    config.out = config.out or f"runs/{Path(config.data).stem}-seed{config.seed}"
-    out = Path(config.out)
-    experiment = {"data": hashlib.sha256(Path(config.data).read_bytes()).hexdigest(), "forget": split.forget_owners, "seed": config.seed}
-    open_run(out, experiment, config.overwrite)
+    e = prepare(config)
+    split, pairs, out, eos_id = e.split, e.pairs, Path(config.out), e.tokenizer.eot_token
+    open_run(out, e.identity, config.overwrite)
     began = time.perf_counter()
     print(f"{len(split.owners)} owners; to be forgotten: {', '.join(split.forget_owners)}. {len(split.forget)} forget, "
           f"{len(split.retain)} retain, {len(split.test)} test rows. Device: {device}.", flush=True)
 
-    # 2. Tokenizer. A sequence is the prompt, the response, and the end of text.
-    tokenizer = tokenizer or train_tokenizer([text for r in train for text in layout(r.prompt, r.response)], config.vocab_size)
-    eos_id = tokenizer.eot_token
-    pairs = {r: encode(tokenizer, r) for r in records}
-    max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
-    others = [text for r in records for text in (r.paraphrase, *r.perturbed) if text] + baselines.REFUSALS  # read, never generated
-    longest_read = 1 + max(len(tokenizer.encode_ordinary(layout("", text)[1])) for text in others)
-    block_size = max(len(x) for x, _ in pairs.values()) + max(max_new_tokens, longest_read)
-    gpt_config = GPTConfig(tokenizer.n_vocab, block_size, config.n_layer, config.n_head, config.n_embd)
-
-    # 3. Target model: all owners. Retrained model: without the forget owners, by the same recipe.
+    # 2. Target model: all owners. Retrained model: without the forget owners, by the same recipe.
     models, states = {}, {}
-    for name, rows in (("target", train), ("retrained", split.retain)):
-        sequences = [pairs[r][0] + pairs[r][1] + [eos_id] for r in rows]
+    for name, rows in (("target", e.train), ("retrained", split.retain)):
+        sequences = e.sequences(rows)
 
         def make(sequences=sequences, name=name):
-            model = train_lm(gpt_config, sequences, config.epochs, config.batch_size, config.lr, config.seed, device, name)
+            model = train_lm(e.gpt_config, sequences, config.epochs, config.batch_size, config.lr, config.seed, device, name)
             return {"model": model.state_dict()}
 
         key = stage_key(config, ["data", "model"], sequences)
         states[name] = stage(out / f"{name}.pt", key, f"{name} model", make, reuse=config.reuse)
-        models[name] = GPT(gpt_config).to(device)
+        models[name] = GPT(e.gpt_config).to(device)
         models[name].load_state_dict(states[name]["model"])
 
-    # 4. Attribution classifiers: one is shown what a response adds to its prompt, the other the whole response.
-    forget_owners = [split.owners.index(name) for name in split.forget_owners]
-
-    def new_classifier(hide_prompt):
-        torch.manual_seed(config.seed)
-        return OwnerClassifier(tokenizer.n_vocab, block_size, config.classifier_layers, config.classifier_width,
-                               len(split.owners), hide_prompt).to(device)
-
+    # 3. Attribution classifiers: one is shown what a response adds to its prompt, the other the whole response.
     def labelled(rows):
         return [pairs[r][0] for r in rows], [pairs[r][1] for r in rows], [split.owners.index(r.owner) for r in rows]
 
     def make():
         state = {"accuracy": {}}
         for name, hide_prompt in (("added", True), ("response", False)):
-            classifier = new_classifier(hide_prompt)
-            train_classifier(classifier, *labelled(train), config.classifier_epochs, config.batch_size, config.classifier_lr,
+            classifier = new_classifier(e, hide_prompt, device)
+            train_classifier(classifier, *labelled(e.train), config.classifier_epochs, config.batch_size, config.classifier_lr,
                              config.classifier_noise, config.seed, f"classifier ({name})")
             state[name] = classifier.state_dict()
             state["accuracy"][name] = owner_accuracy(classifier, *labelled(split.test))
         return state
 
-    key = stage_key(config, ["data", "classifier"], labelled(train), labelled(split.test), config.batch_size)
+    key = stage_key(config, ["data", "classifier"], labelled(e.train), labelled(split.test), config.batch_size)
     state = states["classifier"] = stage(
         out / "classifier.pt", key, "classifiers", make,
         lambda s: "held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it; ".format(**s["accuracy"]), config.reuse)
-    added, response, accuracy = new_classifier(True), new_classifier(False), state["accuracy"]
+    added, response, accuracy = new_classifier(e, True, device), new_classifier(e, False, device), state["accuracy"]
     added.load_state_dict(state["added"]), response.load_state_dict(state["response"])
 
-    # 5. What every model is measured with. The retrained model serves here only: it never trains or stops another.
-    sample = random.Random(config.seed).sample(split.retain, min(400, len(split.retain)))
-    yardstick = Yardstick(tokenizer, split.forget, sample, split.test, split.unseen, forget_owners, word_weights(train), added, response,
-                          Judge(train, split.owners, config.seed), models["retrained"], max_new_tokens)
+    # 4. What every model is measured with. The retrained model serves to measure only: it never trains or stops another (but for
+    #    --reward exact, which shows what a classifier costs in its place).
+    yardstick = new_yardstick(e, added, response, models)
     retrained = evaluate(models["retrained"], yardstick)
     results = {"target": evaluate(models["target"], yardstick, retrained[0]), "retrained": retrained}
     likelihood = {"retrained": likelihood_scores(models["retrained"], yardstick, retrained[0]["retain"])}
     likelihood["target"] = likelihood_scores(models["target"], yardstick, results["target"][0]["retain"], likelihood["retrained"])
 
-    # 6. Unlearning. DareU: reinforcement learning on the target model's own responses to the forget prompts. The others: a loss on the forget rows.
+    # 5. Unlearning. DareU: reinforcement learning on the target model's own responses to the forget prompts. The others: a loss on the forget rows.
     log, last_step, forget_pairs, retain_pairs = [], {}, [pairs[r] for r in split.forget], [pairs[r] for r in split.retain]
     for name in config.methods.split(","):
         policy = models[name] = copy.deepcopy(models["target"])
         if name == "dareu":
-            path, key = out / "unlearned.pt", stage_key(config, ["data", "model", "classifier", "dareu"], *experiment.values())
+            path, key = out / "unlearned.pt", stage_key(config, ["data", "model", "classifier", "dareu"], *e.identity.values(), list(retrained[0]))
             steps = total = config.iterations
-            rows = dareu.unlearn(policy, added if config.mask_prompt else response, [x for x, _ in forget_pairs], retain_pairs, forget_owners,
-                                 max_new_tokens, eos_id, config)
+            attribute = rewarded(config, yardstick)
+            rows = dareu.unlearn(policy, attribute, [x for x, _ in forget_pairs], retain_pairs, e.max_new_tokens, eos_id, config)
         else:
             loss, lr, steps = baselines.METHODS[name]
             lr, steps = config.baseline_lr or lr, config.baseline_steps or steps
             total = max(steps, config.run_on)
             source = [loss.__code__.co_code.hex(), str(loss.__code__.co_consts), str(loss.__defaults__)]
-            path, key = out / f"{name}.pt", stage_key(config, ["data", "model", "classifier"], *experiment.values(), name, lr, steps, total, source)
-            refusals = [tokenizer.encode_ordinary(layout("", text)[1]) for text in baselines.REFUSALS]
+            facts = [*e.identity.values(), list(retrained[0]), name, lr, steps, total, source]
+            path, key = out / f"{name}.pt", stage_key(config, ["data", "model", "classifier"], *facts)
+            refusals = [e.tokenizer.encode_ordinary(layout("", text)[1]) for text in baselines.REFUSALS]
             rows = baselines.unlearn(loss, policy, forget_pairs, retain_pairs, refusals, eos_id, lr, total, config.batch_size, config.seed)
 
         def make():
@@ -222,7 +159,7 @@ def main(argv=None):
         results[name] = state["result"]
         likelihood[name] = likelihood_scores(policy, yardstick, results[name][0]["retain"], likelihood["retrained"])
 
-    # 7. Files.
+    # 6. Files.
     scores = {name: {**result[0], **likelihood[name][0]} for name, result in results.items()}
     seconds = {name: state["seconds"] for name, state in states.items()}
     seconds["total"] = time.perf_counter() - began + sum(state["seconds"] for state in states.values() if state["reused"])
@@ -235,14 +172,14 @@ def main(argv=None):
     summary = {"dataset": config.data, "owners": len(split.owners), "forget": split.forget_owners, "seed": config.seed, "device": device,
                "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "steps": last_step,
                "seconds": seconds}
-    write(out / "results.json", lambda tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+    write_json(out / "results.json", summary)
     try:
         from minidareu.plot import plot_run
         write(out / "figure.png", lambda tmp: plot_run(log, scores, tmp))
     except ImportError:
         print("No figure: it needs matplotlib (pip install -e '.[plot]').")
 
-    # 8. What came of it.
+    # 7. What came of it.
     print_table({name: result[0] for name, result in results.items()})
     print_table({name: likelihood[name][0] for name in results})
     print("(model utility: of the retain set alone, where TOFU takes real authors and world facts too)")
@@ -252,9 +189,9 @@ def main(argv=None):
         print(f"\nforget: {split.forget[i].prompt}\n  {'reference':<11}{split.forget[i].response}")
         for name, (_, texts, each) in results.items():
             print(f"  {name:<11}{texts[i]}  [attribution {each[i]:.2f}]")
-    print(f"\nretain: {sample[0].prompt}\n  {'reference':<11}{sample[0].response}")
+    print(f"\nretain: {yardstick.retain[0].prompt}\n  {'reference':<11}{yardstick.retain[0].response}")
     for name, model in models.items():
-        print(f"  {name:<11}{respond(model, sample[:1], yardstick)[2][0]}")
+        print(f"  {name:<11}{respond(model, yardstick.retain[:1], yardstick)[2][0]}")
     print(f"\nIn {out}/: {', '.join(name for name in FILES if (out / name).exists())}")
 
 

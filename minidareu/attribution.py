@@ -108,6 +108,11 @@ def response_posterior(classifier, prompts, responses):
     return owner_posterior(classifier, prompts, responses)[torch.arange(len(responses)), [len(response) for response in responses]]
 
 
+def forget_posterior(classifier, forget_owners, prompts, responses):
+    """p(forget owners | y_1..t) after t = 0, 1, ... tokens of each response: (B, longest + 1)."""
+    return owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)
+
+
 def attribution(classifier, prompts, responses, forget_owners):
     """p(forget owners | response): lists of ids, and indices of the forget owners -> (B,)."""
     return response_posterior(classifier, prompts, responses)[:, forget_owners].sum(-1)

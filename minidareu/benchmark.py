@@ -155,7 +155,10 @@ def table(head, rows):
 
 
 def spread(values):
-    """Median and range."""
+    """Median and range of the values that are not None."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return "-"
     return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 

@@ -40,6 +40,9 @@ class Config:
     classifier_noise: float = flag(0.1, "classifier", "share of the tokens replaced by others while it trains", low=0, high=1)
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
+    reward: str = flag("classifier", "dareu", "whose attribution is rewarded; exact: how much likelier a response is under the target than "
+                                              "under the retrained model, to see what the classifier costs; with --kl-coef 1",
+                       choices=["classifier", "exact"])
     mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
     iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as make 5 passes over all prompts", type=int, low=1)
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)

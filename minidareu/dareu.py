@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attribution import owner_posterior
 from .model import generate, pack, pack_pairs
 
 
@@ -107,10 +106,11 @@ def kl(logp, logq):
 
 
 @torch.no_grad()
-def rollout(policy, value_head, reference, classifier, prompts, asked, n_reference, forget_owners, max_new_tokens, eos_id, beta, temperature):
+def rollout(policy, value_head, reference, attribute, prompts, asked, n_reference, max_new_tokens, eos_id, beta, temperature):
     """Let the policy respond and score what it says. Returns a Rollout, and figures of the policy's own responses to log.
 
-    prompts: lists of ids; asked: what of them the models read. The reference gives the first `n_reference` responses, which
+    attribute(prompts, responses) -> a_t: (B, longest + 1), as `attribution.forget_posterior` gives it. prompts: lists of ids; asked: what
+    of them the models read. The reference gives the first `n_reference` responses, which
     count as if the policy had given them: PPO's ratio begins at 1 for every token.
     """
     device = policy.wte.weight.device
@@ -123,7 +123,7 @@ def rollout(policy, value_head, reference, classifier, prompts, asked, n_referen
     ref_logp_all, _ = log_policy(reference, idx, mask, temperature)
     logp, ref_logp = chosen(logp_all, idx, mask), chosen(ref_logp_all, idx, mask)
 
-    a = owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)  # (B, 1 + longest): a_0, a_1, ...
+    a = attribute(prompts, responses)  # (B, 1 + longest): a_0, a_1, ...
     length = torch.tensor([len(y) for y in responses], device=device)[:, None]
     t = torch.arange(1, a.size(1) + 1, device=device)
     revealed = torch.where(t <= length, F.pad(a.diff(dim=1), (0, 1)), 0) / (1 - a[:, :1])  # the end of text reveals nothing
@@ -156,11 +156,11 @@ def distillation_loss(policy, reference, idx, mask):
     return kl(ref_logp_all, log_policy(policy, idx, mask)[0]).mean()
 
 
-def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max_new_tokens, eos_id, c):
+def unlearn(policy, attribute, forget_prompts, retain_pairs, max_new_tokens, eos_id, c):
     """Make `policy` forget, in place: a generator that yields a dict of figures after each iteration.
 
-    policy: the target model, whose frozen copy is the reference. forget_prompts: lists of ids; no forget response is
-    ever seen. retain_pairs: (prompt, response) ids of the retain records. forget_owners: their indices. c: the Config.
+    policy: the target model, whose frozen copy is the reference. attribute: as `rollout` takes it. forget_prompts: lists of ids; no
+    forget response is ever seen. retain_pairs: (prompt, response) ids of the retain records. c: the Config.
     """
     torch.manual_seed(c.seed)
     rng = random.Random(c.seed)
@@ -176,8 +176,8 @@ def unlearn(policy, classifier, forget_prompts, retain_pairs, forget_owners, max
         n_prompts = min(c.prompts, len(forget_prompts))
         prompts = rng.sample(forget_prompts, n_prompts) * c.group_size
         asked = [[token for token in x if rng.random() >= c.prompt_dropout] or x for x in prompts]
-        ro, stats = rollout(policy, value_head, reference, classifier, prompts, asked, n_prompts * c.reference_responses,
-                            forget_owners, max_new_tokens, eos_id, beta, c.temperature)
+        ro, stats = rollout(policy, value_head, reference, attribute, prompts, asked, n_prompts * c.reference_responses,
+                            max_new_tokens, eos_id, beta, c.temperature)
         if c.algorithm == "ppo":
             advantages, ro.returns = gae(ro.rewards, ro.values, ro.mask, c.gamma, c.gae_lambda)
         else:

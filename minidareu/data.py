@@ -142,3 +142,13 @@ def write(path, save):
     temporary = path.with_name(path.name + ".tmp")
     save(temporary)
     os.replace(temporary, path)
+
+
+def write_json(path, value):
+    """One JSON value, indented."""
+    write(path, lambda tmp: tmp.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
+
+
+def write_lines(path, rows):
+    """One JSON object a line."""
+    write(path, lambda tmp: tmp.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"))

@@ -48,14 +48,16 @@ def word_weights(records):
     return {word: math.log(n_owners / len(who)) for word, who in owners.items()}
 
 
+def fact_share(response, record, weights):
+    """idf-weighted share of the reference's words, those not in the prompt, that the response has; None where they weigh nothing."""
+    facts = {w: weights.get(w, 0) for w in words(record.response) if w not in words(record.prompt)}
+    said = set(words(response))
+    return sum(weight for w, weight in facts.items() if w in said) / sum(facts.values()) if sum(facts.values()) > 0 else None
+
+
 def fact_recall(responses, records, weights):
-    """Mean over records of the idf-weighted share of the reference's words, those not in the prompt, that the response has."""
-    shares = []
-    for response, r in zip(responses, records):
-        facts = {w: weights[w] for w in words(r.response) if w not in words(r.prompt)}
-        if sum(facts.values()) > 0:
-            said = set(words(response))
-            shares.append(sum(weight for w, weight in facts.items() if w in said) / sum(facts.values()))
+    """Mean `fact_share` of the records that have one; None where none has."""
+    shares = [share for share in map(fact_share, responses, records, [weights] * len(records)) if share is not None]
     return sum(shares) / len(shares) if shares else None
 
 
@@ -130,6 +132,7 @@ class Yardstick:
     classifier: OwnerClassifier  # sees what a response adds to its prompt
     classifier_response: OwnerClassifier  # sees the whole response
     judge: Judge
+    target: GPT
     retrained: GPT
     max_new_tokens: int
 
@@ -155,6 +158,7 @@ def evaluate(model, y, retrained_scores=None):
     scores["judge"] = y.judge.attribution([r.prompt for r in y.forget], texts, y.forget_owners).mean().item()
     scores["fact_recall"] = fact_recall(texts, y.forget, y.weights)
     scores["name_kept"] = name_kept(texts, y.forget)
-    end = [y.tokenizer.eot_token]
-    scores["perplexity"] = perplexity(y.retrained, prompts, [row + end if len(row) < y.max_new_tokens else row for row in ids])
+    completions = [row + [y.tokenizer.eot_token] if len(row) < y.max_new_tokens else row for row in ids]
+    scores["perplexity"] = perplexity(y.retrained, prompts, completions)
+    scores["exact_attribution"] = math.log(scores["perplexity"] / perplexity(y.target, prompts, completions))
     return scores, texts, each.tolist()

@@ -97,3 +97,66 @@ def plot_scores(record, methods, path):
     axes[0, 0].legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
+
+
+def plot_attacks(audits, path):
+    """Relearning curves of every model on the left, fact recall under every other attack on the right: medians over audits.
+
+    audits: list of what `audit.json` holds.
+    """
+    models, kind = list(audits[0]["attacks"]), next(k for k in audits[0]["relearning"]["target"] if k.startswith("10%") or k == "retain rows")
+    styles = dict(zip(models, STYLES * len(models)))
+    attacks = list(audits[0]["attacks"]["target"])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for name in models:
+        curves = [audit["relearning"][name][kind] for audit in audits]
+        left.plot([step for step, _ in curves[0]], [median(values) for values in zip(*([value for _, value in curve] for curve in curves))],
+                  styles[name], ms=4, label=name)
+        values = [[audit["attacks"][name][attack] for audit in audits if audit["attacks"][name][attack] is not None] for attack in attacks]
+        right.plot([median(v) if v else float("nan") for v in values], range(len(attacks)), styles[name][0] + styles[name][-1], ms=7, alpha=0.7)
+    left.set_xscale("symlog", base=2, linthresh=1)
+    left.set_xticks([0, 1, 4, 16, 64], ["0", "1", "4", "16", "64"])
+    left.set(title=f"Relearning {kind}", xlabel="steps of fine-tuning", ylabel="fact recall on the others", ylim=(-0.02, 1.04))
+    right.set_yticks(range(len(attacks)), attacks)
+    right.invert_yaxis()
+    right.set(title="Other attacks", xlabel="fact recall", xlim=(-0.02, 1.04))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
+    figure.savefig(path, dpi=150, format="png")
+    plt.close(figure)
+
+
+def plot_proxy(audits, path):
+    """The classifier beside exact attribution: sample by sample, along the iterations, its calibration, and owner by owner where it is known.
+
+    audits: as above. Samples, reliability and owners are the first one's; correlations are medians.
+    """
+    first, labels = audits[0]["proxy"], {"added": "what a response adds", "response": "whole response", "judge": "judge"}
+    figure, axes = plt.subplots(2 if "owners" in first else 1, 3, figsize=(12, 7.5 if "owners" in first else 4), layout="constrained", squeeze=False)
+    samples, along, reliability = axes[0]
+    for (name, label), style in zip(labels.items(), ("o", "x", "+")):
+        if "scatter" in first:
+            if name != "judge":
+                samples.plot(first["scatter"]["exact"], first["scatter"][name], style, ms=3, alpha=0.4, label=label)
+            points = [[audit["proxy"]["along"][i]["spearman"][name] for audit in audits if i in audit["proxy"]["along"]] for i in first["along"]]
+            along.plot(range(len(points)), [median([v for v in p if v is not None] or [float("nan")]) for p in points], "-" + style, label=label)
+    samples.set(title="The policy's samples", xlabel="exact attribution, nats a token", ylabel="classifier's attribution")
+    along.set(title="Rank correlation with the exact one", xlabel="iteration of DareU", ylabel="Spearman", ylim=(-0.3, 1.04))
+    along.set_xticks(range(len(first.get("along", {}))), list(first.get("along", {})))
+    reliability.plot([0, 1], [0, 1], "k--", lw=1)
+    reliability.plot(*zip(*((sure, right) for sure, right, _ in first["reliability"])), "-o", ms=4, label="unseen wordings")
+    if "owners" in first:
+        reliability.plot(*zip(*((sure, right) for sure, right, _ in first["owners"]["reliability"])), "-x", ms=4, label="samples: exact top-1")
+        for ax, values, title in ((axes[1][0], first["owners"]["exact"]["by_owner"], "exact attribution, nats a token"),
+                                  (axes[1][1], first["owners"]["classifier"], "classifier's attribution")):
+            image = ax.imshow(values, cmap="viridis", vmin=0)
+            figure.colorbar(image, ax=ax, shrink=0.8)
+            ax.set(title=title, xlabel="owner asked about", ylabel="attributed to owner")
+        axes[1][2].set_axis_off()
+    reliability.set(title="Calibration", xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.04))
+    for ax in axes[0]:
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8)
+    figure.savefig(path, dpi=150, format="png")
+    plt.close(figure)

@@ -12,7 +12,9 @@ from .model import GPT, pad
 
 
 def train_lm(model_config, sequences, epochs, batch_size, lr, seed, device, name):
-    """Next-token cross-entropy on whole sequences (lists of ids), by AdamW with warm-up and cosine decay -> GPT."""
+    """Next-token cross-entropy on whole sequences (lists of ids), by AdamW with warm-up and cosine decay -> GPT.
+
+    name: of the progress bar; None shows none."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = GPT(model_config).to(device)
@@ -20,7 +22,7 @@ def train_lm(model_config, sequences, epochs, batch_size, lr, seed, device, name
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (0.05 * steps), 0.5 * (1 + math.cos(math.pi * step / steps))))
-    bar = tqdm(total=steps, desc=name, disable=None)
+    bar = tqdm(total=steps, desc=name, disable=None if name else True)
     for _ in range(epochs):
         for batch in batches([len(ids) for ids in sequences], batch_size, rng):
             idx = pad([sequences[i] for i in batch], -1, device)

@@ -103,32 +103,31 @@ def test_value_loss_and_whitening():
     assert (whiten(x, mask)[~mask.bool()] == 0).all()
 
 
-class FixedClassifier:
-    """Stands in for `owner_posterior`: the share of the tokens so far that are even, as the posterior of owner 0; `prior` before the first."""
+class FixedAttribution:
+    """An attribution: the share of the tokens so far that are even; `prior` before the first."""
 
     def __init__(self, prior=0.0):
         self.prior = prior
 
-    def __call__(self, classifier, prompts, responses):
-        out = torch.zeros(len(responses), max(map(len, responses)) + 1, 2)
-        out[:, 0, 0] = self.prior
+    def __call__(self, prompts, responses):
+        out = torch.zeros(len(responses), max(map(len, responses)) + 1)
+        out[:, 0] = self.prior
         for row, y in zip(out, responses):
             for t in range(1, len(y) + 1):
-                row[t, 0] = sum(token % 2 == 0 for token in y[:t]) / t
+                row[t] = sum(token % 2 == 0 for token in y[:t]) / t
         return out
 
 
-def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl(monkeypatch):
+def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl():
     from minidareu.model import GPT, GPTConfig
 
-    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier(prior=0.2))
     torch.manual_seed(0)
     policy, reference = (GPT(GPTConfig(20, 24, 1, 2, 8)) for _ in range(2))
     for model in (policy, reference):
         torch.nn.init.normal_(model.wte.weight, std=0.3)
     prompts, eos = [[1, 2, 3], [4], [5, 6]] * 20, 7
     asked = [[t + 8 for t in x] for x in prompts]  # what the models read; the classifier is given the prompts as they are
-    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, None, prompts, asked, 15, [0], 10, eos, 0.3, 1.0)
+    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, FixedAttribution(0.2), prompts, asked, 15, 10, eos, 0.3, 1.0)
     ends, own = set(), []
     for b, x in enumerate(asked):
         chosen = ro.mask[b].nonzero()[:, 0] + 1
@@ -147,17 +146,16 @@ def test_rollout_rewards_add_up_to_minus_the_attribution_and_the_kl(monkeypatch)
     assert stats["attribution"] == pytest.approx(sum(own) / len(own), abs=1e-5), "the reference's responses are not the policy's"
 
 
-def test_the_reference_answers_first_and_its_responses_count_as_the_policys(monkeypatch):
+def test_the_reference_answers_first_and_its_responses_count_as_the_policys():
     from minidareu.model import GPT, GPTConfig
 
-    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier())
     policy, reference = (GPT(GPTConfig(20, 24, 1, 2, 8)) for _ in range(2))
     with torch.no_grad():
         for model, favourite in ((policy, 3), (reference, 4)):  # the one says 3 only, the other 4 only
             model.wte.weight.zero_()
             model.wte.weight[:, 0], model.ln_f.bias[0] = 0.0, 50.0
             model.wte.weight[favourite, 0] = 1.0
-    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, None, [[1]] * 4, [[1]] * 4, 1, [0], 5, 7, 0.1, 1.0)
+    ro, stats = dareu.rollout(policy, torch.nn.Linear(8, 1), reference, FixedAttribution(), [[1]] * 4, [[1]] * 4, 1, 5, 7, 0.1, 1.0)
     assert ro.idx[0, 1:].tolist() == [4] * 5 and (ro.idx[1:, 1:] == 3).all()
     assert (ro.logp[0] < -40).all() and (ro.logp[1:] > -1e-3).all(), "log-probabilities are the policy's for all of them"
     assert stats["attribution"] == 0
@@ -178,7 +176,7 @@ def test_prompt_dropout_leaves_out_a_share_of_the_tokens_but_never_all(monkeypat
     c = SimpleNamespace(seed=0, iterations=1, prompts=50, group_size=4, reference_responses=1, prompt_dropout=0.3, rl_lr=0.01, kl_coef=0.1, temperature=1.0)
     forget = [[i] for i in range(20)] + [list(range(100, 120)) for _ in range(40)]
     with pytest.raises(LookupError):
-        list(dareu.unlearn(GPT(GPTConfig(12, 16, 1, 2, 16)), None, forget, [], [0], 6, 11, c))
+        list(dareu.unlearn(GPT(GPTConfig(12, 16, 1, 2, 16)), None, forget, [], 6, 11, c))
     prompts, asked, n_reference = calls[0]
     assert n_reference == 50 and len(prompts) == len(asked) == 200
     assert all(prompts[i] == prompts[i + 50] for i in range(150)), "the reference answers each prompt once, then the policy three times"
@@ -188,18 +186,17 @@ def test_prompt_dropout_leaves_out_a_share_of_the_tokens_but_never_all(monkeypat
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
-def test_unlearning_lowers_a_known_attribution_and_adapts_beta(monkeypatch, algorithm):
+def test_unlearning_lowers_a_known_attribution_and_adapts_beta(algorithm):
     from types import SimpleNamespace
 
     from minidareu.model import GPT, GPTConfig
 
-    monkeypatch.setattr(dareu, "owner_posterior", FixedClassifier())
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
     c = SimpleNamespace(seed=0, algorithm=algorithm, iterations=30, prompts=4, group_size=8, temperature=1.0, rl_lr=0.01, kl_coef=0.05, kl_target=0.1,
                         distill_coef=0.1, distill_batch=4, ppo_epochs=2, minibatch=16, clip=0.2, value_clip=0.2, value_coef=0.1, gamma=1.0, gae_lambda=0.95, reference_responses=2, prompt_dropout=0.1)
     before = [p.clone() for p in policy.parameters()]
-    log = list(dareu.unlearn(policy, None, [[1, 2], [3], [4, 5, 6], [7]], [([8], [9, 10])] * 8, [0], 6, 11, c))
+    log = list(dareu.unlearn(policy, FixedAttribution(), [[1, 2], [3], [4, 5, 6], [7]], [([8], [9, 10])] * 8, 6, 11, c))
     assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters()))
     assert log[0]["attribution"] > 0.3 and log[-1]["attribution"] < 0.5 * log[0]["attribution"], "even tokens are what attributes"
     for now, following in zip(log, log[1:]):

@@ -1,0 +1,106 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from minidareu import attacks, audit, exact
+from minidareu.data import InputError
+from minidareu.experiment import load_run
+
+
+@pytest.fixture(scope="module")
+def audited(run, tmp_path_factory):
+    """A copy of the run, and audits of it: with exact attribution of all owners by models of two epochs."""
+    folder = tmp_path_factory.mktemp("audit")
+    shutil.copytree(run[1], folder / "run")
+    exact.main([*run[0], "--epochs", "2", "--out", str(folder / "exact")])
+    audit.main(["--run", str(folder / "run"), "--exact", str(folder / "exact"), "--device", "cpu"])
+    return folder
+
+
+def test_what_an_audit_leaves(audited):
+    found = json.loads((audited / "run/audit.json").read_text())
+    assert set(found["attacks"]) == set(found["relearning"]) == {"target", "retrained", "dareu"}
+    assert found["attacks"]["target"]["none"] > 0.9 > 0.6 > found["attacks"]["dareu"]["none"]
+    proxy = found["proxy"]
+    assert set(proxy["along"]) == {"1", "2", "4", "8", "14"}
+    assert proxy["policy's samples"]["added"] > 0.3, "the proxy ranks the policy's samples much as the exact attribution does"
+    assert proxy["along"]["14"]["exact"] < 0.5 * proxy["along"]["1"]["exact"]
+    truth, renamed = proxy["probes"]["the truth"], proxy["probes"]["the truth under another name"]
+    assert truth["added"] > 0.5 and truth["exact"] > 1 + proxy["probes"]["words of retain responses, shuffled"]["exact"]
+    assert abs(renamed["added"] - truth["added"]) < 0.3, "another name is no way out"
+    assert 0 <= proxy["calibration_error"] <= 1 and len(proxy["owners"]["classifier"]) == 12
+    text = (audited / "run/audit.md").read_text()
+    for words in ("Fact recall under attack", "10% of the forget rows", "policy, iteration 14", "Owner by owner"):
+        assert words in text
+    for name in ("attacks.png", "proxy.png"):
+        assert (audited / "run" / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypatch, tmp_path):
+    def never(*args):
+        raise AssertionError("attacked again")
+
+    monkeypatch.setattr(attacks, "attack", never)
+    argv = ["--run", str(audited / "run"), "--exact", str(audited / "exact"), "--device", "cpu", "--out", str(tmp_path)]
+    audit.main(argv)
+    assert (tmp_path / "audit.md").read_text() == (audited / "run/audit.md").read_text()
+    results = audited / "run/results.json"
+    old = results.read_text()
+    results.write_text(old + "\n")
+    with pytest.raises(AssertionError, match="attacked again"):
+        audit.main(argv)
+    results.write_text(old)
+
+
+def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
+    def made(dareu, steps):
+        curves = {"target": [[0, 1.0], [8, 1.0], [64, 1.0]], "dareu": [[0, 0.0], [8, steps], [64, 1.0]], "retrained": [[0, 0.0], [8, 0.1], [64, 0.2]]}
+        return {"attacks": {"target": {"none": 1.0}, "retrained": {"none": 0.1}, "dareu": {"none": dareu}},
+                "relearning": {name: {"retain rows": curve} for name, curve in curves.items()},
+                "proxy": {"training responses": {"added": 0.5, "response": None, "judge": 0.25}, "calibration_error": 0.1, "probes": {}}}
+
+    lines = audit.tables([made(0.1, 0.4), made(0.3, 0.4), made(0.2, 0.9)])
+    rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("|")}
+    assert "0.100 (0.000 to 0.200)" in next(line for line in lines if line.startswith("| dareu"))
+    relearned = [line for line in lines if line.startswith("| dareu")][1]
+    assert relearned.endswith(f"; {8 + 56 * 0.4 / 0.6:.1f} |"), "0.8 of the target's recall, interpolated; the median run's"
+    assert "never" in rows["retrained"] and "| - |" in rows["training responses"]
+
+
+def test_an_opened_run_is_the_one_that_was_left(run):
+    e, models, y = load_run(run[1], "cpu")
+    results = json.loads((run[1] / "results.json").read_text())
+    from minidareu.metrics import evaluate
+    for name in ("target", "retrained", "dareu"):
+        scores = evaluate(models[name], y, {k: results["models"]["retrained"][k] for k in ("forget", "retain", "test")})[0]
+        assert scores == pytest.approx({k: results["models"][name][k] for k in scores}, abs=1e-6)
+
+
+@pytest.mark.parametrize("harm, message", [
+    (lambda run: (run / "results.json").unlink(), "results.json: not there"),
+    (lambda run: (run / "results.json").write_text("{"), "results.json: not there, or not of a finished run"),
+    (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: not a checkpoint"),
+    (lambda run: torch.save({"model": {}}, run / "target.pt"), "target.pt: not a checkpoint"),
+    (lambda run: (run / "experiment.json").write_text('{"data": "x"}'), "not the data of"),
+])
+def test_a_broken_run_is_one_line(run, tmp_path, harm, message):
+    shutil.copytree(run[1], tmp_path / "run")
+    harm(tmp_path / "run")
+    with pytest.raises(InputError, match=message) as e:
+        audit.main(["--run", str(tmp_path / "run"), "--device", "cpu"])
+    assert "\n" not in str(e.value)
+
+
+def test_exact_models_of_other_data_are_named(run, audited, tmp_path):
+    shutil.copytree(audited / "exact", tmp_path / "exact")
+    (tmp_path / "exact/seed0/without-3.pt").unlink()
+    shutil.copytree(run[1], tmp_path / "run")
+    found = json.loads((audited / "run/audit.json").read_text())
+    del found["proxy"]["owners"]
+    (tmp_path / "run/audit.json").write_text(json.dumps(found))
+    with pytest.raises(InputError, match="without-3.pt"):
+        audit.main(["--run", str(tmp_path / "run"), "--exact", str(tmp_path / "exact"), "--device", "cpu"])
+    with pytest.raises(InputError, match="--exact"):
+        audit.main(["--run", str(tmp_path / "run"), "--exact", str(tmp_path / "nowhere"), "--device", "cpu"])
