@@ -68,7 +68,7 @@ def main(argv=None):
         results = [runs[name, seed] for seed in args.seeds]
         values[name] = {column: [of(*(run["models"][m] for m in ("target", "retrained", "dareu")), run["seconds"]) for run in results]
                         for column, of in COLUMNS.items()}
-    lines = [f"Seeds {', '.join(map(str, args.seeds))}. Exact attribution to name kept: differences from the retrained model; perplexity, time: ratios."]
+    lines = [f"Seeds {', '.join(map(str, args.seeds))}. Exact attribution to name kept: model minus retrained model; perplexity, time: ratios."]
     lines += table(["", *COLUMNS], [[name, *map(spread, row.values())] for name, row in values.items()])
     write_json(args.out / "ablation.json", values)
     write(args.out / "ablation.md", lambda tmp: tmp.write_text("\n".join(lines) + "\n", encoding="utf-8"))

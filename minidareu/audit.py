@@ -1,16 +1,17 @@
-"""Can the result be trusted? The proxy beside exact attribution, and attacks on every model of a finished run.
+"""Can the result be trusted? Attacks on every model of a finished run, and the proxy beside exact attribution.
 
     python -m minidareu.audit --run runs/authors-seed0          audit.json, audit.md and figures in the folder of the run
     python -m minidareu.audit --run RUN RUN ... --out DIR       an audit.json in each; medians over the runs in DIR
 
-Where `python -m minidareu.exact` has left its models (--exact), the classifier is compared with exact attribution owner by owner too.
-What is done already is kept.
+Exact attribution is a mean over target and retrained models of several seeds; those that are missing are trained, into --exact. Where
+`python -m minidareu.exact` has left all its models there, the classifier is compared owner by owner too. What is done is kept.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,34 +23,62 @@ from tqdm import tqdm
 from . import attacks
 from .benchmark import spread, table
 from .data import InputError, write, write_json
+from .exact import load_model, model_path, train_models
 from .experiment import load_run, pick_device
 from .proxy import proxy_quality
 
-REGAINED = 0.8  # of the target model's recall
+SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
+REGAINED = 0.8
+KINDS = ["exact", "added", "response", "judge"]  # of attribution
 
 
-def audit(run, exact_dir, device, threads=None):
-    """One run -> the dict of its audit.json, which is written after each model and taken up again."""
+def read_audit(run):
+    """The dict of a run's audit.json as far as it has come; a new one where there is none, or where the run has been made anew."""
+    key = hashlib.sha256((run / "results.json").read_bytes()).hexdigest()
+    try:
+        found = json.loads((run / "audit.json").read_text(encoding="utf-8"))
+        if found["key"] == key:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {"key": key, "run": str(run), "attacks": {}, "relearning": {}}
+
+
+def attack_run(run, device, threads=None):
+    """Attacks on every model of a run, into its audit.json, which is written after each."""
     if threads:
         torch.set_num_threads(threads)
-    e, models, y = load_run(run, device)
-    path, key = Path(run) / "audit.json", hashlib.sha256((Path(run) / "results.json").read_bytes()).hexdigest()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    if found.get("key") != key:
-        found = {"key": key, "run": str(run), "forget": e.split.forget_owners, "seed": e.config.seed, "attacks": {}, "relearning": {}}
+    found, (e, models, y) = read_audit(run), load_run(run, device)
     pairs, retain = [e.pairs[r] for r in e.split.forget], [e.pairs[r] for r in e.split.retain]
-    bar = tqdm([name for name in models if name not in found["attacks"]], desc=f"{Path(run).name}: attacks", disable=None)
+    bar = tqdm([name for name in models if name not in found["attacks"]], desc=f"{run.name}: attacks", disable=None)
     for name in bar:
         found["attacks"][name], found["relearning"][name] = attacks.attack(models[name], y, pairs, retain, e.config.seed)
         bar.set_postfix(best=f"{max(value for value in found['attacks'][name].values() if value is not None):.3f}")
-        write_json(path, found)
-    if "proxy" not in found or exact_dir and "owners" not in found["proxy"]:
-        found["proxy"] = proxy_quality(e, y, exact_dir, device)
-        write_json(path, found)
+        write_json(run / "audit.json", found)
+
+
+def compare_proxy(run, exact_dir, seeds, device, workers):
+    """The proxy beside exact attribution, into a run's audit.json. Trains the target and retrained models of `seeds` that are missing."""
+    found, whole = read_audit(run), (exact_dir / "exact.json").exists()
+    if found.get("proxy", {}).get("seeds") != seeds or whole and "owners" not in found["proxy"]:
+        e, _, y = load_run(run, device)
+        sets = [], e.forget_owners
+        for name, left_out in zip(("target", "retrained"), sets):
+            path = model_path(exact_dir, e.config.seed, left_out)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                shutil.copy(run / f"{name}.pt", path)
+        train_models(e, exact_dir, [(seed, left_out) for seed in seeds for left_out in sets], device, workers)
+        trained = [[load_model(e, model_path(exact_dir, seed, left_out), device) for left_out in sets] for seed in seeds]
+        found["proxy"] = {"seeds": seeds, **proxy_quality(e, trained, y, exact_dir if whole else None, device)}
+        write_json(run / "audit.json", found)
     return found
+
+
+def median_steps(values):
+    """Median of numbers of steps, None for one that is beyond the last."""
+    middle = sorted(float("inf") if n is None else n for n in values)[len(values) // 2]
+    return f"{middle:.1f}" if middle < float("inf") else f"not in {attacks.STEPS[-1]}"
 
 
 def tables(found):
@@ -62,34 +91,31 @@ def tables(found):
         rows.append([model, *(spread([None if value is None else value - floor for value, floor in column]) for column in pairs)])
     lines += table(["model", *first["attacks"]["target"]], rows)
 
-    kinds, last = list(first["relearning"]["target"]), attacks.STEPS[-1]
-    lines += ["", f"Relearning: fact recall on the rows that are not relearned, after 8 and {last} steps; and steps until it is "
-                  f"{REGAINED:.0%} of the target model's (never: not within {last})."]
-    rows = []
-    for model in first["relearning"]:
-        cells = []
-        for kind in kinds:
+    for kind in first["relearning"]["target"]:
+        lines += ["", f"Relearning {kind}: fact recall on the others along the steps, and steps until it is at {REGAINED:.0%} of what the target "
+                      "model began with, and of the highest that the retrained model comes to:"]
+        rows = []
+        for model in first["relearning"]:
             curves = [f["relearning"][model][kind] for f in found]
-            steps = [attacks.steps_to(curve, REGAINED * f["relearning"]["target"][kind][0][1]) for curve, f in zip(curves, found)]
-            median = sorted(last + 1 if n is None else n for n in steps)[len(steps) // 2]
-            cells.append(f"{spread([dict(curve)[8] for curve in curves])}; {spread([curve[-1][1] for curve in curves])}; "
-                         + ("never" if median > last else f"{median:.1f}"))
-        rows.append([model, *cells])
-    lines += table(["model", *kinds], rows)
+            levels = [(f["relearning"]["target"][kind][0][1], max(value for _, value in f["relearning"]["retrained"][kind])) for f in found]
+            steps = zip(*([attacks.steps_to(curve, REGAINED * level) for level in pair] for curve, pair in zip(curves, levels)))
+            rows.append([model, *(spread([dict(curve)[step] for curve in curves]) for step in SHOWN), *map(median_steps, steps)])
+        lines += table(["model", *(f"step {step}" for step in SHOWN), "steps to the target's", "to the retrained model's"], rows)
 
-    proxies = ["added", "response", "judge"]
-    lines += ["", "Spearman's correlation with the exact attribution to the forget set:"]
-    sets = [name for name in ("training responses", "target's samples", "policy's samples") if name in first["proxy"]]
-    rows = [[name, *(spread([f["proxy"][name][proxy] for f in found]) for proxy in proxies)] for name in sets]
-    for i in first["proxy"].get("along", {}):
-        points = [f["proxy"]["along"][i] for f in found if i in f["proxy"]["along"]]
-        rows.append([f"policy, iteration {i}", *(spread([p["spearman"][proxy] for p in points]) for proxy in proxies)])
-    lines += table(["responses", *proxies], rows)
+    lines += ["", "The proxy beside exact attribution to the forget set. Spearman's correlation (another seed: of the exact one of a seed with the "
+                  "others'); the share of the responses that clearly owe something to the forget set; the AUC of telling them from the rest:"]
+    rows = []
+    for label in first["proxy"]["agreement"]:
+        points = [f["proxy"]["agreement"][label] for f in found if label in f["proxy"]["agreement"]]
+        rows.append([label, *(spread([p["spearman"][name] for p in points]) for name in (*KINDS[1:], "another seed")),
+                     spread([p["owes"] for p in points]), *(spread([p["auc"][name] for p in points]) for name in KINDS[1:])])
+    heads = [*(f"Spearman, {name}" for name in (*KINDS[1:], "another seed")), "share", *(f"AUC, {name}" for name in KINDS[1:])]
+    lines += table(["responses", *heads], rows)
     lines += ["", f"Expected calibration error on unseen wordings: {spread([f['proxy']['calibration_error'] for f in found])}",
               "", "Mean attribution of responses to the forget prompts (exact: nats a token):"]
-    rows = [[name, *(spread([f["proxy"]["probes"][name][key] for f in found if name in f["proxy"]["probes"]]) for key in ("exact", *proxies))]
+    rows = [[name, *(spread([f["proxy"]["probes"][name][key] for f in found if name in f["proxy"]["probes"]]) for key in KINDS)]
             for name in first["proxy"]["probes"]]
-    lines += table(["responses", "exact", *proxies], rows)
+    lines += table(["responses", *KINDS], rows)
     owners = [f["proxy"]["owners"] for f in found if "owners" in f["proxy"]]
     if owners:
         lines += ["", "Owner by owner, on the target model's samples:"]
@@ -102,25 +128,23 @@ def tables(found):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m minidareu.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of finished runs, of one dataset and the same methods")
-    parser.add_argument("--exact", type=Path, help="folder of python -m minidareu.exact (default: runs/exact-<dataset>, where it is there)")
+    parser.add_argument("--exact", type=Path, help="folder of the models of other seeds (default: runs/exact-<dataset>)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="their seeds (default: 0 1 2 3 4)")
     parser.add_argument("--out", type=Path, help="folder of the tables and figures (default: the first run)")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side, on a CPU (default: one a core)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes side by side, on a CPU (default: one a core)")
     args = parser.parse_args(argv)
-    device = pick_device(args.device)
-    if args.exact and not (args.exact / "exact.json").exists():
-        raise InputError(f"--exact {args.exact}: not a folder of python -m minidareu.exact; run that first, or leave the flag out")
-    jobs = []
-    for run in args.run:
-        e = load_run(run, "cpu")[0]  # all are looked at before anything long begins
-        default = Path(f"runs/exact-{Path(e.config.data).stem}")
-        jobs.append((run, args.exact or (default if (default / "exact.json").exists() else None), device))
-    workers = min(len(jobs), args.workers) if device == "cpu" else 1
-    if workers > 1:
+    device, data = pick_device(args.device), {Path(load_run(run, "cpu")[0].config.data) for run in args.run}  # all are looked at first
+    if len(data) > 1:
+        raise InputError(f"--run: runs on {' and '.join(map(str, sorted(data)))}; give runs on one dataset")
+    exact_dir, workers = args.exact or Path(f"runs/exact-{data.pop().stem}"), args.workers if device == "cpu" else 1
+    if min(len(args.run), workers) > 1:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            found = list(pool.map(audit, *zip(*jobs), [max(1, os.cpu_count() // workers)] * len(jobs)))
+            list(pool.map(attack_run, args.run, [device] * len(args.run), [max(1, os.cpu_count() // workers)] * len(args.run)))
     else:
-        found = [audit(*job) for job in jobs]
+        for run in args.run:
+            attack_run(run, device)
+    found = [compare_proxy(run, exact_dir, args.seeds, device, workers) for run in args.run]
     out = args.out or args.run[0]
     out.mkdir(parents=True, exist_ok=True)
     text = "\n".join(tables(found)) + "\n"

@@ -68,6 +68,11 @@ def mean_logp(model, prompts, responses, chunk=256):
     return torch.cat(rows).cpu() / torch.tensor([max(1, len(y)) for y in responses])
 
 
+def model_path(out, seed, left_out=()):
+    """Where the model of a training seed lies that was trained without the owners `left_out` (indices); without any: the target model."""
+    return out / f"seed{seed}" / (f"without-{'-'.join(map(str, left_out))}.pt" if left_out else "target.pt")
+
+
 def train_one(path, key, gpt_config, sequences, recipe, reuse, threads):
     """The checkpoint at `path`, made unless it is there; recipe: what `train_lm` takes after the sequences. Runs in a process of its own."""
     torch.set_num_threads(threads)
@@ -78,21 +83,18 @@ def train_one(path, key, gpt_config, sequences, recipe, reuse, threads):
     return stage(path, key, None, make, reuse=reuse)["seconds"]
 
 
-def train_all(e, out, seeds, floor_seeds, device, workers, reuse):
-    """Target models of all seeds, and for `seeds` every model without an owner, side by side; in out/seed<S>: target.pt, without-<owner>.pt.
-
-    Returns the seconds that each took.
-    """
-    c, threads, seconds = e.config, max(1, os.cpu_count() // workers), []
+def train_models(e, out, jobs, device, workers=None, reuse=None):
+    """A model for each (training seed, owners left out) of `jobs`, side by side, at `model_path`. Returns the seconds that each took."""
+    c, seconds = e.config, []
+    workers = workers or (os.cpu_count() if device == "cpu" else 1)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         futures = []
-        for seed in [*seeds, *floor_seeds]:
-            folder, recipe = out / f"seed{seed}", (c.epochs, c.batch_size, c.lr, seed, device)
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, owner in [("target", None)] + [(f"without-{i}", owner) for i, owner in enumerate(e.split.owners) if seed in seeds]:
-                sequences = e.sequences([r for r in e.train if r.owner != owner])
-                key = stage_key(replace(c, seed=seed), ["data", "model"], sequences)
-                futures.append(pool.submit(train_one, folder / f"{name}.pt", key, e.gpt_config, sequences, recipe, reuse, threads))
+        for seed, left_out in jobs:
+            path, names = model_path(out, seed, left_out), [e.split.owners[i] for i in left_out]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sequences = e.sequences([r for r in e.train if r.owner not in names])
+            key, recipe = stage_key(replace(c, seed=seed), ["data", "model"], sequences), (c.epochs, c.batch_size, c.lr, seed, device)
+            futures.append(pool.submit(train_one, path, key, e.gpt_config, sequences, recipe, reuse, max(1, os.cpu_count() // workers)))
         bar = tqdm(total=len(futures), desc="models", disable=None)
         for future in as_completed(futures):
             seconds.append(future.result())
@@ -102,20 +104,25 @@ def train_all(e, out, seeds, floor_seeds, device, workers, reuse):
     return seconds
 
 
+def load_model(e, path, device):
+    """Raises InputError where there is none of the experiment's sizes."""
+    model = GPT(e.gpt_config).to(device)
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+    except Exception:  # torch.load and load_state_dict raise a dozen kinds
+        raise InputError(f"{path}: not there, or of other data or sizes; run python -m minidareu.exact with the flags of the run") from None
+    return model.requires_grad_(False)
+
+
 def attribution_matrix(e, out, prompts, responses, device):
     """Exact attribution of each response to each owner by the models in `out`, a mean over seeds: (owners, N); and the noise of one
     seed: (pairs of seeds, N), the same difference between two target models. Raises InputError where a model is missing."""
-    def score(path):
-        model = GPT(e.gpt_config).to(device)
-        try:
-            model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-        except Exception:
-            raise InputError(f"{path}: not there, or of other data or sizes; run python -m minidareu.exact with the flags of the run") from None
-        return mean_logp(model, prompts, responses)
+    def score(*name):
+        return mean_logp(load_model(e, model_path(out, *name), device), prompts, responses)
 
-    target = {folder: score(folder / "target.pt") for folder in sorted(out.glob("seed*"))}
-    whole = [folder for folder in target if (folder / "without-0.pt").exists()]
-    rows = [torch.stack([target[folder] - score(folder / f"without-{i}.pt") for folder in whole]).mean(0)
+    target = {seed: score(seed) for seed in sorted(int(folder.name[4:]) for folder in out.glob("seed*"))}
+    whole = [seed for seed in target if model_path(out, seed, [0]).exists()]
+    rows = [torch.stack([target[seed] - score(seed, [i]) for seed in whole]).mean(0)
             for i in tqdm(range(len(e.split.owners)), desc="scores", disable=None)]
     return torch.stack(rows), torch.stack([target[a] - target[b] for a, b in combinations(target, 2)])
 
@@ -146,10 +153,10 @@ def main(argv=None):
     floor_seeds = [seed for seed in args.floor_seeds if seed not in args.seeds]
     if len(args.seeds) + len(floor_seeds) < 2:
         raise InputError("--floor-seeds: one target model shows no noise; give another seed")
-    seconds = train_all(e, out, args.seeds, floor_seeds, device, args.workers or (os.cpu_count() if device == "cpu" else 1), config.reuse)
+    jobs = [(seed, []) for seed in [*args.seeds, *floor_seeds]] + [(seed, [i]) for seed in args.seeds for i in range(len(e.split.owners))]
+    seconds = train_models(e, out, jobs, device, args.workers, config.reuse)
 
-    target = GPT(e.gpt_config).to(device)
-    target.load_state_dict(torch.load(out / f"seed{args.seeds[0]}/target.pt", map_location="cpu", weights_only=True)["model"])
+    target = load_model(e, model_path(out, args.seeds[0]), device)
     prompts, owners = [e.pairs[r][0] for r in e.train], torch.tensor([e.split.owners.index(r.owner) for r in e.train])
     torch.manual_seed(config.seed)
     sets = {"training responses": [e.pairs[r][1] for r in e.train],

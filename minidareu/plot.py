@@ -132,18 +132,19 @@ def plot_proxy(audits, path):
 
     audits: as above. Samples, reliability and owners are the first one's; correlations are medians.
     """
-    first, labels = audits[0]["proxy"], {"added": "what a response adds", "response": "whole response", "judge": "judge"}
-    figure, axes = plt.subplots(2 if "owners" in first else 1, 3, figsize=(12, 7.5 if "owners" in first else 4), layout="constrained", squeeze=False)
+    first, labels = audits[0]["proxy"], {"added": "what a response adds", "response": "whole response", "judge": "judge", "another seed": "exact, another seed"}
+    rows = 2 if "owners" in first else 1
+    figure, axes = plt.subplots(rows, 3, figsize=(12, 3.8 * rows), layout="constrained", squeeze=False)
     samples, along, reliability = axes[0]
-    for (name, label), style in zip(labels.items(), ("o", "x", "+")):
-        if "scatter" in first:
-            if name != "judge":
-                samples.plot(first["scatter"]["exact"], first["scatter"][name], style, ms=3, alpha=0.4, label=label)
-            points = [[audit["proxy"]["along"][i]["spearman"][name] for audit in audits if i in audit["proxy"]["along"]] for i in first["along"]]
-            along.plot(range(len(points)), [median([v for v in p if v is not None] or [float("nan")]) for p in points], "-" + style, label=label)
+    iterations = [name for name in first["agreement"] if name.startswith("policy, ")]
+    for (name, label), style in zip(labels.items(), ("o", "x", "+", "s")):
+        if name in ("added", "response") and iterations:
+            samples.plot(first["scatter"]["exact"], first["scatter"][name], style, ms=3, alpha=0.4, label=label)
+        points = [[audit["proxy"]["agreement"][i]["spearman"][name] for audit in audits if i in audit["proxy"]["agreement"]] for i in iterations]
+        along.plot(range(len(points)), [median([v for v in p if v is not None] or [float("nan")]) for p in points], "-" + style, label=label)
     samples.set(title="The policy's samples", xlabel="exact attribution, nats a token", ylabel="classifier's attribution")
-    along.set(title="Rank correlation with the exact one", xlabel="iteration of DareU", ylabel="Spearman", ylim=(-0.3, 1.04))
-    along.set_xticks(range(len(first.get("along", {}))), list(first.get("along", {})))
+    along.set(title="Rank correlation with the exact one", xlabel="iteration of DareU", ylabel="Spearman", ylim=(-0.4, 1.04))
+    along.set_xticks(range(len(iterations)), [name.split()[-1] for name in iterations])
     reliability.plot([0, 1], [0, 1], "k--", lw=1)
     reliability.plot(*zip(*((sure, right) for sure, right, _ in first["reliability"])), "-o", ms=4, label="unseen wordings")
     if "owners" in first:

@@ -1,7 +1,8 @@
 """How good is the proxy? The classifier's attribution beside the exact one, where both can be had.
 
-Exact here is the attribution to the forget set: log p(y | x) under the target model minus that under the retrained model, a token
-(`exact.mean_logp`). With the models of `python -m minidareu.exact` it is compared owner by owner too.
+Exact here is the attribution to the forget set: log p(y | x) under the target model minus that under the retrained model, a token, and
+a mean over pairs of the two by other seeds: one pair alone says much about its luck, and less about the data. Owner by owner, with
+the models of `python -m minidareu.exact`, the classifier is compared too.
 """
 
 import copy
@@ -13,6 +14,7 @@ from . import dareu
 from .attribution import attribution, response_posterior
 from .data import encode
 from .exact import attribution_matrix, mean_logp, rewarded, summary
+from .likelihood import auc
 from .metrics import words
 from .model import generate
 
@@ -42,18 +44,30 @@ def calibration(confidence, correct, n_bins=10):
     return rows, sum(share * abs(sure - right) for sure, right, share in rows)
 
 
-def attributions(prompts, responses, y):
-    """To the forget owners, of lists of ids: {exact, added, response, judge: (N,)}."""
+def attributions(prompts, responses, pairs, y):
+    """To the forget owners, of lists of ids: {exact: (pairs, N), added, response, judge: (N,)}. pairs: (target, retrained model) by seeds."""
     texts = [[y.tokenizer.decode(ids).strip() for ids in rows] for rows in (prompts, responses)]
-    return {"exact": mean_logp(y.target, prompts, responses) - mean_logp(y.retrained, prompts, responses),
+    return {"exact": torch.stack([mean_logp(target, prompts, responses) - mean_logp(retrained, prompts, responses) for target, retrained in pairs]),
             "added": attribution(y.classifier, prompts, responses, y.forget_owners).cpu(),
             "response": attribution(y.classifier_response, prompts, responses, y.forget_owners).cpu(),
             "judge": y.judge.attribution(*texts, y.forget_owners)}
 
 
-def correlations(found):
-    """Spearman's correlation of every other attribution with the exact one."""
-    return {name: spearman(values, found["exact"]) for name, values in found.items() if name != "exact"}
+def agreement(found):
+    """Of every proxy with the exact attribution: Spearman's correlation; and the chance (AUC) that it is higher for a response that owes
+    something to the forget set, its exact attribution above twice its standard error over seeds, than for one that does not.
+
+    "another seed": the correlation of the exact attribution of a seed with that of the others, which is as much as can be asked for.
+    """
+    exact, n = found["exact"], len(found["exact"])
+    mean, proxies = exact.mean(0), {name: values for name, values in found.items() if name != "exact"}
+    owes = mean > 2 * exact.std(0) / n ** 0.5  # none where there is one seed
+    seeds = [spearman(exact[i], torch.cat([exact[:i], exact[i + 1:]]).mean(0)) for i in range(n) if n > 1]
+    return {"spearman": {**{name: spearman(values, mean) for name, values in proxies.items()},
+                         "another seed": sum(seeds) / len(seeds) if seeds and None not in seeds else None},
+            "owes": owes.float().mean().item(), "mean": {name: values.mean().item() for name, values in found.items()},
+            "auc": {name: auc(values[owes].tolist(), values[~owes].tolist()) if 0 < owes.sum() < len(owes) else None
+                    for name, values in proxies.items()}}
 
 
 def sample(model, prompts, y, seed, chunk=512):
@@ -64,18 +78,18 @@ def sample(model, prompts, y, seed, chunk=512):
         return [ids for part in parts for ids in generate(model, part, y.max_new_tokens, 1.0, y.tokenizer.eot_token)]
 
 
-def along_the_policy(e, y):
+def along_the_policy(e, pairs, y):
     """DareU again, from the target model: attributions of the policy's samples after iterations 1, 2, 4, ..., and the last."""
     policy, c, points = copy.deepcopy(y.target).requires_grad_(True), e.config, {}
     prompts, retain = [e.pairs[r][0] for r in e.split.forget], [e.pairs[r] for r in e.split.retain]
     for row in dareu.unlearn(policy, rewarded(c, y), prompts, retain, e.max_new_tokens, e.tokenizer.eot_token, c):
         i = row["iteration"]
         if i & (i - 1) == 0 or i == c.iterations:
-            points[i] = attributions(prompts * PER_PROMPT, sample(policy, prompts * PER_PROMPT, y, c.seed), y)
+            points[i] = attributions(prompts * PER_PROMPT, sample(policy, prompts * PER_PROMPT, y, c.seed), pairs, y)
     return points
 
 
-def probes(e, y):
+def probes(e, trained, y):
     """Mean attributions of responses to the forget prompts, some made to mislead: where does the proxy fail?"""
     rng, rows = random.Random(e.config.seed), e.split.forget
     others = [name for name in e.split.owners if name not in e.split.forget_owners]
@@ -95,7 +109,7 @@ def probes(e, y):
     for name, pairs in kinds.items():
         if pairs:
             prompts, responses = zip(*(encode(y.tokenizer, r, text) for r, text in pairs))
-            found[name] = {key: values.mean().item() for key, values in attributions(prompts, responses, y).items()}
+            found[name] = {key: values.mean().item() for key, values in attributions(prompts, responses, trained, y).items()}
     return found
 
 
@@ -115,24 +129,24 @@ def owner_by_owner(e, exact_dir, y, device):
             "exact": summary(exact, noise, owners), "classifier": summary(posterior, torch.zeros(1, len(owners)), owners)["by_owner"]}
 
 
-def proxy_quality(e, y, exact_dir, device):
-    """Everything above, as a dict for `audit.json`. Owner by owner only where `exact_dir` is given."""
+def proxy_quality(e, trained, y, exact_dir, device):
+    """Everything above, as a dict for `audit.json`. trained: pairs of target and retrained model. Owner by owner where `exact_dir` is given."""
     known = e.split.forget + y.retain
     prompts = [e.pairs[r][0] for r in known]
-    found = {"training responses": correlations(attributions(prompts, [e.pairs[r][1] for r in known], y)),
-             "target's samples": correlations(attributions(prompts, sample(y.target, prompts, y, e.config.seed), y))}
+    sets = {"training responses": attributions(prompts, [e.pairs[r][1] for r in known], trained, y),
+            "target's samples": attributions(prompts, sample(y.target, prompts, y, e.config.seed), trained, y)}
+    found = {}
     if "dareu" in e.config.methods.split(","):
-        points = along_the_policy(e, y)
-        found["along"] = {i: {"spearman": correlations(point), **{name: values.mean().item() for name, values in point.items()}}
-                          for i, point in points.items()}
-        pooled = {name: torch.cat([point[name] for point in points.values()]) for name in next(iter(points.values()))}
-        found["policy's samples"] = correlations(pooled)
-        found["scatter"] = {name: values.tolist() for name, values in pooled.items()}
+        points = along_the_policy(e, trained, y)
+        pooled = {name: torch.cat([point[name] for point in points.values()], -1) for name in next(iter(points.values()))}
+        sets |= {"policy's samples": pooled, **{f"policy, iteration {i}": point for i, point in points.items()}}
+        found["scatter"] = {name: (values.mean(0) if name == "exact" else values).tolist() for name, values in pooled.items()}
+    found["agreement"] = {name: agreement(values) for name, values in sets.items()}
     tested = e.split.test + e.split.unseen
     posterior = response_posterior(y.classifier, *zip(*(e.pairs[r] for r in tested)))
     correct = posterior.argmax(-1).cpu() == torch.tensor([e.split.owners.index(r.owner) for r in tested])
     found["reliability"], found["calibration_error"] = calibration(posterior.max(-1).values.cpu(), correct)
-    found["probes"] = probes(e, y)
+    found["probes"] = probes(e, trained, y)
     if exact_dir:
         found["owners"] = owner_by_owner(e, exact_dir, y, device)
     return found
