@@ -30,7 +30,7 @@ from minidareu.model import GPT
 from minidareu.pretrain import train_lm
 
 FILES = ["experiment.json", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt", "log.jsonl", "samples.jsonl", "results.json", "figure.png"]
-FILES += [f"{name}.pt" for name in baselines.METHODS]
+FILES += [f"{name}.pt" for name in baselines.METHODS] + ["audit.json", "audit.md", "attacks.png", "proxy.png"]
 
 
 def open_run(out, experiment, overwrite):

@@ -28,13 +28,13 @@ from .experiment import load_run, pick_device
 from .proxy import proxy_quality
 
 SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
-REGAINED = 0.8
+REGAINED = 0.8  # of a recall, after how many steps?
 KINDS = ["exact", "added", "response", "judge"]  # of attribution
 
 
 def read_audit(run):
-    """The dict of a run's audit.json as far as it has come; a new one where there is none, or where the run has been made anew."""
-    key = hashlib.sha256((run / "results.json").read_bytes()).hexdigest()
+    """The dict of a run's audit.json as far as it has come; a new one where there is none, or where the run has other results since."""
+    key = hashlib.sha256(json.dumps(json.loads((run / "results.json").read_text(encoding="utf-8"))["models"]).encode()).hexdigest()
     try:
         found = json.loads((run / "audit.json").read_text(encoding="utf-8"))
         if found["key"] == key:
@@ -53,6 +53,8 @@ def attack_run(run, device, threads=None):
     bar = tqdm([name for name in models if name not in found["attacks"]], desc=f"{run.name}: attacks", disable=None)
     for name in bar:
         found["attacks"][name], found["relearning"][name] = attacks.attack(models[name], y, pairs, retain, e.config.seed)
+        if found["attacks"][name]["none"] is None:
+            raise InputError(f"{run}: no word of the forget set is telling (all owners have them, or the prompts); there is nothing to attack")
         bar.set_postfix(best=f"{max(value for value in found['attacks'][name].values() if value is not None):.3f}")
         write_json(run / "audit.json", found)
 
@@ -81,7 +83,7 @@ def median_steps(values):
     return f"{middle:.1f}" if middle < float("inf") else f"not in {attacks.STEPS[-1]}"
 
 
-def tables(found):
+def attack_tables(found):
     """Lines of Markdown: medians and ranges over audits."""
     first = found[0]
     lines = ["", "Fact recall under attack: the retrained model's, and how much more the others give away."]
@@ -102,7 +104,13 @@ def tables(found):
             rows.append([model, *(spread([dict(curve)[step] for curve in curves]) for step in SHOWN), *map(median_steps, steps)])
         lines += table(["model", *(f"step {step}" for step in SHOWN), "steps to the target's", "to the retrained model's"], rows)
 
-    lines += ["", "The proxy beside exact attribution to the forget set. Spearman's correlation (another seed: of the exact one of a seed with the "
+    return lines
+
+
+def proxy_tables(found):
+    """The same of the proxy."""
+    first = found[0]
+    lines = ["", "The proxy beside exact attribution to the forget set. Spearman's correlation (another seed: of the exact one of a seed with the "
                   "others'); the share of the responses that clearly owe something to the forget set; the AUC of telling them from the rest:"]
     rows = []
     for label in first["proxy"]["agreement"]:
@@ -134,10 +142,11 @@ def main(argv=None):
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes side by side, on a CPU (default: one a core)")
     args = parser.parse_args(argv)
-    device, data = pick_device(args.device), {Path(load_run(run, "cpu")[0].config.data) for run in args.run}  # all are looked at first
-    if len(data) > 1:
-        raise InputError(f"--run: runs on {' and '.join(map(str, sorted(data)))}; give runs on one dataset")
-    exact_dir, workers = args.exact or Path(f"runs/exact-{data.pop().stem}"), args.workers if device == "cpu" else 1
+    device, configs = pick_device(args.device), [load_run(run, "cpu")[0].config for run in args.run]  # all are looked at before anything long
+    for run, config in zip(args.run, configs):
+        if (config.data, config.methods) != (configs[0].data, configs[0].methods):
+            raise InputError(f"--run {run}: has other data or methods than {args.run[0]}; give runs that have the same")
+    exact_dir, workers = args.exact or Path(f"runs/exact-{Path(configs[0].data).stem}"), args.workers if device == "cpu" else 1
     if min(len(args.run), workers) > 1:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
             list(pool.map(attack_run, args.run, [device] * len(args.run), [max(1, os.cpu_count() // workers)] * len(args.run)))
@@ -147,7 +156,7 @@ def main(argv=None):
     found = [compare_proxy(run, exact_dir, args.seeds, device, workers) for run in args.run]
     out = args.out or args.run[0]
     out.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(tables(found)) + "\n"
+    text = "\n".join(attack_tables(found) + proxy_tables(found)) + "\n"
     write(out / "audit.md", lambda tmp: tmp.write_text(text, encoding="utf-8"))
     print(text)
     try:

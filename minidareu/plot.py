@@ -128,11 +128,12 @@ def plot_attacks(audits, path):
 
 
 def plot_proxy(audits, path):
-    """The classifier beside exact attribution: sample by sample, along the iterations, its calibration, and owner by owner where it is known.
+    """The classifier beside exact attribution: sample by sample, along the iterations, its calibration, and owner by owner if that is known.
 
     audits: as above. Samples, reliability and owners are the first one's; correlations are medians.
     """
-    first, labels = audits[0]["proxy"], {"added": "what a response adds", "response": "whole response", "judge": "judge", "another seed": "exact, another seed"}
+    first = audits[0]["proxy"]
+    labels = {"added": "what a response adds", "response": "whole response", "judge": "judge", "another seed": "exact, another seed"}
     rows = 2 if "owners" in first else 1
     figure, axes = plt.subplots(rows, 3, figsize=(12, 3.8 * rows), layout="constrained", squeeze=False)
     samples, along, reliability = axes[0]

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypat
     assert (tmp_path / "audit.md").read_text() == (audited / "run/audit.md").read_text()
     results = audited / "run/results.json"
     old = results.read_text()
-    results.write_text(old + "\n")
+    results.write_text(old.replace('"tow": 1.0', '"tow": 1.5'))
     with pytest.raises(AssertionError, match="attacked again"):
         audit.main(argv)
     results.write_text(old)
@@ -66,7 +68,8 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
                 "relearning": {name: {"retain rows": curve} for name, curve in curves.items()},
                 "proxy": {"agreement": {"training responses": agreement}, "calibration_error": 0.1, "probes": {}}}
 
-    lines = audit.tables([made(0.1, 0.4), made(0.3, 0.4), made(0.2, 0.9)])
+    found = [made(0.1, 0.4), made(0.3, 0.4), made(0.2, 0.9)]
+    lines = audit.attack_tables(found) + audit.proxy_tables(found)
     rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("|")}
     assert "0.100 (0.000 to 0.200)" in next(line for line in lines if line.startswith("| dareu"))
     relearned = [cell.strip() for cell in [line for line in lines if line.startswith("| dareu")][1].split("|")]
@@ -117,5 +120,11 @@ def test_runs_on_several_datasets_are_refused(run, toy, tmp_path):
     results = json.loads((run[1] / "results.json").read_text())
     results["config"]["data"] = str(other)
     (tmp_path / "run/results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match="one dataset"):
+    with pytest.raises(InputError, match="other data or methods"):
         audit.main(["--run", str(run[1]), str(tmp_path / "run"), "--device", "cpu"])
+
+
+def test_no_traceback_for_a_run_that_is_not_there(tmp_path):
+    for module, flags in (("audit", ["--run", str(tmp_path)]), ("exact", ["--data", str(tmp_path / "nowhere.jsonl")])):
+        done = subprocess.run([sys.executable, "-m", f"minidareu.{module}", *flags], capture_output=True, text=True)
+        assert done.returncode and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr, done.stderr
