@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-STYLES = ["k-o", "r--s", "b-.^", "g:v", "m--D", "c-.<", "y:>", "k:P", "r:X", "b--*", "g-.p"]  # read in grey too
+STYLES = ["k-o", "r--s", "b-.^", "g:v", "m--D", "c-.<", "y:>", "k:P", "r:X", "b--*", "g-.p", "y--h", "c:d"]  # read in grey too
 
 
 def plot_run(log, models, path):
@@ -100,29 +100,30 @@ def plot_scores(record, methods, path):
 
 
 def plot_attacks(audits, path):
-    """Relearning curves of every model on the left, fact recall under every other attack on the right: medians over audits.
+    """Relearning from forget rows and from retain rows alone, and fact recall under every other attack: medians over audits.
 
     audits: list of what `audit.json` holds.
     """
-    models, kind = list(audits[0]["attacks"]), next(k for k in audits[0]["relearning"]["target"] if k.startswith("10%") or k == "retain rows")
-    styles = dict(zip(models, STYLES * len(models)))
-    attacks = list(audits[0]["attacks"]["target"])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    for name in models:
-        curves = [audit["relearning"][name][kind] for audit in audits]
-        left.plot([step for step, _ in curves[0]], [median(values) for values in zip(*([value for _, value in curve] for curve in curves))],
-                  styles[name], ms=4, label=name)
+    models, attacks, kinds = list(audits[0]["attacks"]), list(audits[0]["attacks"]["target"]), list(audits[0]["relearning"]["target"])
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained", width_ratios=[1, 1, 1.1])
+    for name, style in zip(models, STYLES * len(models)):
+        for ax, kind in zip(axes, (kinds[len(kinds) // 2 - 1], "retain rows")):
+            curves = [audit["relearning"][name][kind] for audit in audits]
+            ax.plot([step for step, _ in curves[0]], [median(values) for values in zip(*([value for _, value in curve] for curve in curves))],
+                    style, ms=4, label=name)
+            ax.set(title=f"Relearning {kind}", xlabel="steps of fine-tuning", ylabel="fact recall on the other forget rows", ylim=(-0.02, 1.04))
         values = [[audit["attacks"][name][attack] for audit in audits if audit["attacks"][name][attack] is not None] for attack in attacks]
-        right.plot([median(v) if v else float("nan") for v in values], range(len(attacks)), styles[name][0] + styles[name][-1], ms=7, alpha=0.7)
-    left.set_xscale("symlog", base=2, linthresh=1)
-    left.set_xticks([0, 1, 4, 16, 64], ["0", "1", "4", "16", "64"])
-    left.set(title=f"Relearning {kind}", xlabel="steps of fine-tuning", ylabel="fact recall on the others", ylim=(-0.02, 1.04))
-    right.set_yticks(range(len(attacks)), attacks)
-    right.invert_yaxis()
-    right.set(title="Other attacks", xlabel="fact recall", xlim=(-0.02, 1.04))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
+        axes[2].plot([median(v) if v else float("nan") for v in values], range(len(attacks)), style[0] + style[-1], ms=7, alpha=0.7)
+    for ax in axes[:2]:
+        ax.set_xscale("symlog", base=2, linthresh=1)
+        ax.set_xlim(0, 72)
+        ax.set_xticks([0, 1, 4, 16, 64], ["0", "1", "4", "16", "64"])
+    axes[2].set_yticks(range(len(attacks)), attacks)
+    axes[2].invert_yaxis()
+    axes[2].set(title="Other attacks", xlabel="fact recall", xlim=(-0.02, 1.04))
+    for ax in axes:
+        ax.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
 

@@ -43,7 +43,7 @@ def test_what_a_run_leaves(run):
     assert set(r) >= {"dataset", "owners", "forget", "seed", "device", "config", "versions", "models", "seconds"}
     assert r["owners"] == 12 and len(r["forget"]) == 2 and r["config"]["n_embd"] == 48
     assert set(r["seconds"]) == {"target", "retrained", "classifier", "dareu", "total"}
-    scores = {"forget", "retain", "test", "tow", "attribution", "attribution_response", "judge", "fact_recall", "name_kept", "perplexity",
+    scores = {"forget", "retain", "test", "tow", "attribution", "attribution_response", "judge", "fact_recall", "name_kept", "perplexity", "exact_attribution",
               "probability", "truth_ratio", "model_utility", "forget_quality", "extraction_strength", "exact_memorization",
               "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus", "privacy_leak"}
     assert {name: set(s) for name, s in r["models"].items()} == dict.fromkeys(("target", "retrained", "dareu"), scores)
