@@ -126,10 +126,11 @@ def proxy_tables(found):
     lines += table(["responses", *KINDS], rows)
     owners = [f["proxy"]["owners"] for f in found if "owners" in f["proxy"]]
     if owners:
-        lines += ["", "Owner by owner, on the target model's samples:"]
-        keys = ["spearman", "top1_agreement", "above_noise", "top1_agreement_above_noise", "calibration_error"]
-        lines += table(["Spearman", "top-1 agreement", "share of samples above the noise", "top-1 agreement there", "calibration error"],
-                       [[spread([o[key] for o in owners]) for key in keys]])
+        lines += ["", "Owner by owner: is the classifier's most likely owner the one of the highest exact attribution? Calibration error on the "
+                      f"target's samples: {spread([o['calibration_error'] for o in owners])}"]
+        labels, columns = list(owners[0]["agreement"]), list(owners[0]["agreement"]["training responses"])
+        lines += table(["responses", *columns], [[label, *(spread([o["agreement"][label][key] for o in owners if label in o["agreement"]])
+                                                           for key in columns)] for label in labels])
     return lines
 
 

@@ -1,5 +1,6 @@
 """Figures of a run and of the benchmark (need matplotlib, the `plot` extra): they take only numbers, and write only the file."""
 
+import textwrap
 from statistics import median
 
 import matplotlib
@@ -138,7 +139,7 @@ def plot_proxy(audits, path):
     rows = 2 if "owners" in first else 1
     figure, axes = plt.subplots(rows, 3, figsize=(12, 3.8 * rows), layout="constrained", squeeze=False)
     samples, along, reliability = axes[0]
-    iterations = [name for name in first["agreement"] if name.startswith("policy, ")]
+    iterations = [name for name in first["agreement"] if name.startswith("policy, iteration")]
     for (name, label), style in zip(labels.items(), ("o", "x", "+", "s")):
         if name in ("added", "response") and iterations:
             samples.plot(first["scatter"]["exact"], first["scatter"][name], style, ms=3, alpha=0.4, label=label)
@@ -151,12 +152,20 @@ def plot_proxy(audits, path):
     reliability.plot(*zip(*((sure, right) for sure, right, _ in first["reliability"])), "-o", ms=4, label="unseen wordings")
     if "owners" in first:
         reliability.plot(*zip(*((sure, right) for sure, right, _ in first["owners"]["reliability"])), "-x", ms=4, label="samples: exact top-1")
-        for ax, values, title in ((axes[1][0], first["owners"]["exact"]["by_owner"], "exact attribution, nats a token"),
+        for ax, values, title in ((axes[1][0], first["owners"]["exact"], "exact attribution, nats a token"),
                                   (axes[1][1], first["owners"]["classifier"], "classifier's attribution")):
             image = ax.imshow(values, cmap="viridis", vmin=0)
             figure.colorbar(image, ax=ax, shrink=0.8)
             ax.set(title=title, xlabel="owner asked about", ylabel="attributed to owner")
-        axes[1][2].set_axis_off()
+        bars, kinds = axes[1][2], list(first["probes"])
+        for offset, name in ((-0.2, "added"), (0.2, "response")):
+            bars.barh([i + offset for i in range(len(kinds))], [median(audit["proxy"]["probes"][kind][name] for audit in audits) for kind in kinds],
+                      0.38, label=labels[name])
+        exact = [median(audit["proxy"]["probes"][kind]["exact"] for audit in audits) for kind in kinds]
+        bars.set_yticks(range(len(kinds)), [f"{textwrap.fill(kind, 22)}\n(exact {value:.2f})" for kind, value in zip(kinds, exact)], fontsize=7)
+        bars.invert_yaxis()
+        bars.set(title="Responses made to mislead", xlabel="classifier's attribution", xlim=(0, 1.04))
+        bars.legend(fontsize=8, loc="lower right")
     reliability.set(title="Calibration", xlabel="confidence", ylabel="share correct", xlim=(0, 1.02), ylim=(0, 1.04))
     for ax in axes[0]:
         ax.grid(alpha=0.3)

@@ -19,6 +19,7 @@ from .metrics import words
 from .model import generate
 
 PER_PROMPT = 4  # samples of the policy to each forget prompt
+OWES = 0.1  # nats a token; where every seed is the same, less than this would still be above the noise
 
 
 def ranks(x):
@@ -55,13 +56,13 @@ def attributions(prompts, responses, pairs, y):
 
 def agreement(found):
     """Of every proxy with the exact attribution: Spearman's correlation; and the chance (AUC) that it is higher for a response that owes
-    something to the forget set, its exact attribution above twice its standard error over seeds, than for one that does not.
+    something to the forget set, its exact attribution above OWES and above twice its standard error over seeds, than for one that does not.
 
     "another seed": the correlation of the exact attribution of a seed with that of the others, which is as much as can be asked for.
     """
     exact, n = found["exact"], len(found["exact"])
     mean, proxies = exact.mean(0), {name: values for name, values in found.items() if name != "exact"}
-    owes = mean > 2 * exact.std(0) / n ** 0.5  # none where there is one seed
+    owes = mean > (2 * exact.std(0) / n ** 0.5).clamp(min=OWES)
     seeds = [spearman(exact[i], torch.cat([exact[:i], exact[i + 1:]]).mean(0)) for i in range(n) if n > 1]
     return {"spearman": {**{name: spearman(values, mean) for name, values in proxies.items()},
                          "another seed": sum(seeds) / len(seeds) if seeds and None not in seeds else None},
@@ -78,15 +79,15 @@ def sample(model, prompts, y, seed, chunk=512):
         return [ids for part in parts for ids in generate(model, part, y.max_new_tokens, 1.0, y.tokenizer.eot_token)]
 
 
-def along_the_policy(e, pairs, y):
-    """DareU again, from the target model: attributions of the policy's samples after iterations 1, 2, 4, ..., and the last."""
-    policy, c, points = copy.deepcopy(y.target).requires_grad_(True), e.config, {}
+def along_the_policy(e, y):
+    """DareU again, from the target model: {iteration: the policy's samples after it}, at 1, 2, 4, ..., and the last."""
+    policy, c, samples = copy.deepcopy(y.target).requires_grad_(True), e.config, {}
     prompts, retain = [e.pairs[r][0] for r in e.split.forget], [e.pairs[r] for r in e.split.retain]
     for row in dareu.unlearn(policy, rewarded(c, y), prompts, retain, e.max_new_tokens, e.tokenizer.eot_token, c):
         i = row["iteration"]
         if i & (i - 1) == 0 or i == c.iterations:
-            points[i] = attributions(prompts * PER_PROMPT, sample(policy, prompts * PER_PROMPT, y, c.seed), pairs, y)
-    return points
+            samples[i] = sample(policy, prompts * PER_PROMPT, y, c.seed)
+    return samples
 
 
 def probes(e, trained, y):
@@ -113,40 +114,44 @@ def probes(e, trained, y):
     return found
 
 
-def owner_by_owner(e, exact_dir, y, device):
-    """The classifier's posterior beside the exact attribution to every owner, on the target model's samples to all training prompts."""
-    prompts, owners = [e.pairs[r][0] for r in e.train], torch.tensor([e.split.owners.index(r.owner) for r in e.train])
-    responses, columns = sample(y.target, prompts, y, e.config.seed), torch.arange(len(owners))
+def owner_by_owner(e, sets, exact_dir, y, device):
+    """The classifier's posterior beside the exact attribution to every owner: top-1 agreement on each set, and maps of one of them."""
+    records, responses = ([item for pair in sets.values() for item in pair[column]] for column in (0, 1))
+    prompts, owners = [e.pairs[r][0] for r in records], torch.tensor([e.split.owners.index(r.owner) for r in records])
     exact, noise = attribution_matrix(e, exact_dir, prompts, responses, device)
     posterior = torch.cat([response_posterior(y.classifier, prompts[i:i + 256], responses[i:i + 256]) for i in range(0, len(prompts), 256)]).T.cpu()
-    confidence, best = posterior.max(0)
-    surely = exact.max(0).values > noise.abs().flatten().quantile(0.95)
-    diagram, error = calibration(confidence, best == exact.argmax(0))
-    return {"spearman": spearman(posterior[owners, columns], exact[owners, columns]),
-            "top1_agreement": (best == exact.argmax(0)).float().mean().item(),
-            "top1_agreement_above_noise": (best == exact.argmax(0))[surely].float().mean().item(), "above_noise": surely.float().mean().item(),
-            "reliability": diagram, "calibration_error": error,
-            "exact": summary(exact, noise, owners), "classifier": summary(posterior, torch.zeros(1, len(owners)), owners)["by_owner"]}
+    found, start = {"agreement": {}}, 0
+    for name, (rows, _) in sets.items():
+        at, start = slice(start, start + len(rows)), start + len(rows)
+        same = posterior[:, at].argmax(0) == exact[:, at].argmax(0)
+        surely = exact[:, at].max(0).values > noise[:, at].abs().flatten().quantile(0.95)
+        found["agreement"][name] = {"top-1 agreement": same.float().mean().item(), "above the noise": surely.float().mean().item(),
+                                    "top-1 agreement there": same[surely].float().mean().item() if surely.any() else None}
+        if name == "target's samples":
+            found["reliability"], found["calibration_error"] = calibration(posterior[:, at].max(0).values, same)
+            found["exact"], found["classifier"] = (summary(values[:, at], noise[:, at], owners[at])["by_owner"] for values in (exact, posterior))
+    return found
 
 
 def proxy_quality(e, trained, y, exact_dir, device):
     """Everything above, as a dict for `audit.json`. trained: pairs of target and retrained model. Owner by owner where `exact_dir` is given."""
     known = e.split.forget + y.retain
-    prompts = [e.pairs[r][0] for r in known]
-    sets = {"training responses": attributions(prompts, [e.pairs[r][1] for r in known], trained, y),
-            "target's samples": attributions(prompts, sample(y.target, prompts, y, e.config.seed), trained, y)}
-    found = {}
+    sets = {"training responses": (known, [e.pairs[r][1] for r in known]),
+            "target's samples": (known, sample(y.target, [e.pairs[r][0] for r in known], y, e.config.seed))}
     if "dareu" in e.config.methods.split(","):
-        points = along_the_policy(e, trained, y)
-        pooled = {name: torch.cat([point[name] for point in points.values()], -1) for name in next(iter(points.values()))}
-        sets |= {"policy's samples": pooled, **{f"policy, iteration {i}": point for i, point in points.items()}}
+        sets |= {f"policy, iteration {i}": (e.split.forget * PER_PROMPT, responses) for i, responses in along_the_policy(e, y).items()}
+    points = {name: attributions([e.pairs[r][0] for r in rows], responses, trained, y) for name, (rows, responses) in sets.items()}
+    found = {"agreement": {name: agreement(point) for name, point in points.items()}}
+    policy = [point for name, point in points.items() if name.startswith("policy")]
+    if policy:
+        pooled = {name: torch.cat([point[name] for point in policy], -1) for name in policy[0]}
+        found["agreement"]["policy, all of these"] = agreement(pooled)
         found["scatter"] = {name: (values.mean(0) if name == "exact" else values).tolist() for name, values in pooled.items()}
-    found["agreement"] = {name: agreement(values) for name, values in sets.items()}
     tested = e.split.test + e.split.unseen
     posterior = response_posterior(y.classifier, *zip(*(e.pairs[r] for r in tested)))
     correct = posterior.argmax(-1).cpu() == torch.tensor([e.split.owners.index(r.owner) for r in tested])
     found["reliability"], found["calibration_error"] = calibration(posterior.max(-1).values.cpu(), correct)
     found["probes"] = probes(e, trained, y)
     if exact_dir:
-        found["owners"] = owner_by_owner(e, exact_dir, y, device)
+        found["owners"] = owner_by_owner(e, sets, exact_dir, y, device)
     return found

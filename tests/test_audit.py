@@ -28,13 +28,14 @@ def test_what_an_audit_leaves(audited):
     proxy = found["proxy"]
     points = [proxy["agreement"][f"policy, iteration {i}"] for i in (1, 2, 4, 8, 14)]
     assert len(proxy["agreement"]) == 3 + len(points)
-    assert proxy["agreement"]["policy's samples"]["spearman"]["added"] > 0.3, "the proxy ranks the policy's samples much as exact attribution does"
+    assert proxy["agreement"]["policy, all of these"]["spearman"]["added"] > 0.3, "the proxy ranks the policy's samples much as exact attribution does"
     assert points[-1]["mean"]["exact"] < 0.5 * points[0]["mean"]["exact"] and points[-1]["owes"] < points[0]["owes"]
     assert proxy["agreement"]["training responses"]["auc"]["added"] > 0.6, "two seeds alone say little about who owes something"
     truth, renamed = proxy["probes"]["the truth"], proxy["probes"]["the truth under another name"]
     assert truth["added"] > 0.5 and truth["exact"] > 1 + proxy["probes"]["words of retain responses, shuffled"]["exact"]
     assert abs(renamed["added"] - truth["added"]) < 0.3, "another name is no way out"
-    assert 0 <= proxy["calibration_error"] <= 1 and len(proxy["owners"]["classifier"]) == 12
+    assert 0 <= proxy["calibration_error"] <= 1 and len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 12
+    assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"policy, all of these"}
     text = (audited / "run/audit.md").read_text()
     for words in ("Fact recall under attack", "10% of the forget rows", "policy, iteration 14", "Owner by owner"):
         assert words in text

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import spearmanr
 
 from minidareu.model import GPT, GPTConfig
-from minidareu.proxy import calibration, sample, spearman
+from minidareu.proxy import OWES, agreement, calibration, sample, spearman
 
 
 @pytest.mark.parametrize("levels", [3, 10, 1000])
@@ -41,3 +41,22 @@ def test_sampling_leaves_the_generator_as_it_was():
     before = torch.get_rng_state()
     a = sample(model, [[1], [2, 3]] * 10, y, seed=5)
     assert torch.equal(torch.get_rng_state(), before) and a == sample(model, [[1], [2, 3]] * 10, y, seed=5) != sample(model, [[1], [2, 3]] * 10, y, 6)
+
+
+def test_agreement_equals_a_loop():
+    torch.manual_seed(0)
+    exact, added = torch.randn(4, 60), torch.rand(60)
+    exact[:, :20] = 1 + 0.1 * torch.randn(4, 20)  # these clearly owe something; of the others, some by luck
+    added[:20] += 0.3
+    found = agreement({"exact": exact, "added": added})
+    owes = []
+    for column in exact.T.tolist():
+        mean = sum(column) / 4
+        error = (sum((v - mean) ** 2 for v in column) / 3 / 4) ** 0.5
+        owes.append(mean > 2 * error and mean > OWES)
+    pairs = [(a > b) + (a == b) / 2 for a, o in zip(added.tolist(), owes) if o for b, p in zip(added.tolist(), owes) if not p]
+    assert found["owes"] == pytest.approx(sum(owes) / 60) and 20 <= sum(owes) < 60
+    assert found["auc"]["added"] == pytest.approx(sum(pairs) / len(pairs)) and found["auc"]["added"] > 0.6
+    assert found["spearman"]["added"] == pytest.approx(spearmanr(added, exact.mean(0)).statistic, abs=1e-6)
+    others = [spearmanr(exact[i], exact[[j for j in range(4) if j != i]].mean(0)).statistic for i in range(4)]
+    assert found["spearman"]["another seed"] == pytest.approx(sum(others) / 4, abs=1e-6)
