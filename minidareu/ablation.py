@@ -7,6 +7,7 @@ Goes on where it was cut.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from .benchmark import run_all, spread, table
@@ -32,17 +33,16 @@ ABLATIONS = {
     "4 owners": ["--n-forget", "4"],
     "10 owners": ["--n-forget", "10"],
 }
-# t, r, m: scores of target, retrained and unlearned model
+# r, m: scores of the retrained and the unlearned model
 COLUMNS = {
-    "ToW": lambda t, r, m, s: m["tow"],
-    "exact attribution": lambda t, r, m, s: m["exact_attribution"] - r["exact_attribution"],
-    "attribution": lambda t, r, m, s: m["attribution"] - r["attribution"],
-    "judge": lambda t, r, m, s: m["judge"] - r["judge"],
-    "fact recall": lambda t, r, m, s: m["fact_recall"] - r["fact_recall"],
-    "name kept": lambda t, r, m, s: m["name_kept"] - r["name_kept"],
-    "perplexity": lambda t, r, m, s: m["perplexity"] / r["perplexity"],
-    "forget quality": lambda t, r, m, s: m["forget_quality"],
-    "time": lambda t, r, m, s: s["dareu"] / s["retrained"],
+    "ToW": lambda r, m: m["tow"],
+    "exact attribution": lambda r, m: m["exact_attribution"] - r["exact_attribution"],
+    "attribution": lambda r, m: m["attribution"] - r["attribution"],
+    "judge": lambda r, m: m["judge"] - r["judge"],
+    "fact recall": lambda r, m: m["fact_recall"] - r["fact_recall"],
+    "name kept": lambda r, m: m["name_kept"] - r["name_kept"],
+    "perplexity": lambda r, m: m["perplexity"] / r["perplexity"],
+    "forget quality": lambda r, m: m["forget_quality"],
 }
 
 
@@ -54,8 +54,11 @@ def main(argv=None):
     parser.add_argument("--flags", default="", help="further flags for every run of train.py, in one string")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs (default: %(default)s)")
     args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
     names = args.only.split(",")
+    for name in names:
+        if name not in ABLATIONS:
+            sys.exit(f"minidareu.ablation: error: --only: no row is called {name!r}; choose from {', '.join(ABLATIONS)}")
+    args.out.mkdir(parents=True, exist_ok=True)
 
     def job(name, seed):
         folder = args.out / f"{name.replace(' ', '-')}-seed{seed}"
@@ -65,10 +68,9 @@ def main(argv=None):
     runs |= run_all({(name, seed): job(name, seed) for name in names for seed in args.seeds if name != "default"}, args.workers)
     values = {}
     for name in names:
-        results = [runs[name, seed] for seed in args.seeds]
-        values[name] = {column: [of(*(run["models"][m] for m in ("target", "retrained", "dareu")), run["seconds"]) for run in results]
-                        for column, of in COLUMNS.items()}
-    lines = [f"Seeds {', '.join(map(str, args.seeds))}. Exact attribution to name kept: model minus retrained model; perplexity, time: ratios."]
+        models = [runs[name, seed]["models"] for seed in args.seeds]
+        values[name] = {column: [of(m["retrained"], m["dareu"]) for m in models] for column, of in COLUMNS.items()}
+    lines = [f"Seeds {', '.join(map(str, args.seeds))}. Exact attribution to name kept: model minus retrained model; perplexity: the ratio."]
     lines += table(["", *COLUMNS], [[name, *map(spread, row.values())] for name, row in values.items()])
     write_json(args.out / "ablation.json", values)
     write(args.out / "ablation.md", lambda tmp: tmp.write_text("\n".join(lines) + "\n", encoding="utf-8"))

@@ -1,6 +1,8 @@
 import json
 from statistics import median
 
+import pytest
+
 from minidareu import ablation
 
 
@@ -23,10 +25,15 @@ def test_columns_are_differences_and_ratios(tmp_path, monkeypatch):
     retrained = dict(tow=1.0, exact_attribution=0.1, attribution=0.1, judge=0.1, fact_recall=0.1, name_kept=0.9, perplexity=1.5, forget_quality=1.0)
 
     def fake(jobs, workers):
-        return {(name, seed): {"models": {"target": scores, "retrained": retrained, "dareu": {**scores, "tow": 0.8 + seed / 10}},
-                               "seconds": {"dareu": 5, "retrained": 20}} for name, seed in jobs}
+        return {(name, seed): {"models": {"target": scores, "retrained": retrained, "dareu": {**scores, "tow": 0.8 + seed / 10}}} for name, seed in jobs}
 
     monkeypatch.setattr(ablation, "run_all", fake)
     ablation.main(["--seeds", "0", "1", "2", "--only", "default,beta 0", "--out", str(tmp_path)])
     row = json.loads((tmp_path / "ablation.json").read_text())["beta 0"]
-    assert median(row["ToW"]) == 0.9 and abs(row["exact attribution"][0] - 0.3) < 1e-9 and row["perplexity"][0] == 2 and row["time"][0] == 0.25
+    assert median(row["ToW"]) == 0.9 and abs(row["exact attribution"][0] - 0.3) < 1e-9 and row["perplexity"][0] == 2
+
+
+def test_an_unknown_row_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="no row is called 'beta 1'") as e:
+        ablation.main(["--only", "default,beta 1", "--out", str(tmp_path / "out")])
+    assert "\n" not in str(e.value) and not (tmp_path / "out").exists()
