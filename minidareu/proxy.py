@@ -62,7 +62,8 @@ def agreement(found):
     """
     exact, n = found["exact"], len(found["exact"])
     mean, proxies = exact.mean(0), {name: values for name, values in found.items() if name != "exact"}
-    owes = mean > (2 * exact.std(0) / n ** 0.5).clamp(min=OWES)
+    error = exact.std(0) / n ** 0.5 if n > 1 else torch.full_like(mean, float("inf"))
+    owes = mean > (2 * error).clamp(min=OWES)
     seeds = [spearman(exact[i], torch.cat([exact[:i], exact[i + 1:]]).mean(0)) for i in range(n) if n > 1]
     return {"spearman": {**{name: spearman(values, mean) for name, values in proxies.items()},
                          "another seed": sum(seeds) / len(seeds) if seeds and None not in seeds else None},

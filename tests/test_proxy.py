@@ -60,3 +60,5 @@ def test_agreement_equals_a_loop():
     assert found["spearman"]["added"] == pytest.approx(spearmanr(added, exact.mean(0)).statistic, abs=1e-6)
     others = [spearmanr(exact[i], exact[[j for j in range(4) if j != i]].mean(0)).statistic for i in range(4)]
     assert found["spearman"]["another seed"] == pytest.approx(sum(others) / 4, abs=1e-6)
+    alone = agreement({"exact": exact[:1], "added": added})
+    assert alone["owes"] == 0 and alone["auc"]["added"] is None and alone["spearman"]["another seed"] is None, "one seed shows no error"
