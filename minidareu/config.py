@@ -44,7 +44,7 @@ class Config:
                                               "under the retrained model, to see what the classifier costs; with --kl-coef 1",
                        choices=["classifier", "exact"])
     mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
-    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as make 5 passes over all prompts", type=int, low=1)
+    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as pass over all prompts 5 times", type=int, low=1)
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
     reference_responses: int = flag(1, "dareu", "how many of them are the reference's, so that what the policy no longer says stays forbidden", low=0)

@@ -30,7 +30,7 @@ from .attribution import forget_posterior
 from .config import parse, stage_key
 from .dareu import chosen, log_policy
 from .data import InputError, write, write_json
-from .experiment import pick_device, prepare, stage
+from .experiment import load_weights, pick_device, prepare, stage
 from .model import GPT, generate, pack
 from .pretrain import train_lm
 
@@ -106,12 +106,8 @@ def train_models(e, out, jobs, device, workers=None, reuse=None):
 
 def load_model(e, path, device):
     """Raises InputError where there is none of the experiment's sizes."""
-    model = GPT(e.gpt_config).to(device)
-    try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-    except Exception:  # torch.load and load_state_dict raise a dozen kinds
-        raise InputError(f"{path}: not there, or of other data or sizes; run python -m minidareu.exact with the flags of the run") from None
-    return model.requires_grad_(False)
+    mend = "not there, or of other data or sizes; run python -m minidareu.exact with the flags of the run"
+    return load_weights(GPT(e.gpt_config).to(device), path, "model", mend)
 
 
 def attribution_matrix(e, out, prompts, responses, device):

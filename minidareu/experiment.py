@@ -108,6 +108,15 @@ def new_yardstick(e, added, response, models):
                      Judge(e.train, split.owners, seed), models["target"], models["retrained"], e.max_new_tokens)
 
 
+def load_weights(model, path, part, mend):
+    """Fill a model, on its device, from a `part` of a checkpoint; it is frozen. Raises InputError that ends in `mend`."""
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)[part])
+    except Exception:  # torch.load and load_state_dict raise a dozen kinds
+        raise InputError(f"{path}: {mend}") from None
+    return model.requires_grad_(False)
+
+
 def load_run(out, device):
     """A finished run -> (Experiment, {name: GPT} of target, retrained and every method, Yardstick). Raises InputError."""
     out = Path(out)
@@ -119,19 +128,10 @@ def load_run(out, device):
     if e.identity != json.loads((out / "experiment.json").read_text(encoding="utf-8")):
         raise InputError(f"{config.data}: not the data of {out} any more; put them back, or run train.py again")
 
-    def load(name, fill):
-        """fill(state of the checkpoint) -> model."""
-        try:
-            return fill(torch.load(out / f"{name}.pt", map_location="cpu", weights_only=True)).requires_grad_(False)
-        except Exception:  # torch.load and load_state_dict raise a dozen kinds
-            raise InputError(f"{out}/{name}.pt: not a checkpoint of this run; delete it and run train.py again") from None
+    def load(model, name, part):
+        return load_weights(model.to(device), out / f"{name}.pt", part, "not a checkpoint of this run; delete it and run train.py again")
 
-    def filled(model, weights):
-        model.load_state_dict(weights)
-        return model
-
-    models = {name: load("unlearned" if name == "dareu" else name, lambda state: filled(GPT(e.gpt_config).to(device), state["model"]))
+    models = {name: load(GPT(e.gpt_config), "unlearned" if name == "dareu" else name, "model")
               for name in ["target", "retrained", *config.methods.split(",")]}
-    added, response = (load("classifier", lambda state: filled(new_classifier(e, hide, device), state[name]))
-                       for name, hide in (("added", True), ("response", False)))
+    added, response = (load(new_classifier(e, hide, device), "classifier", part) for part, hide in (("added", True), ("response", False)))
     return e, models, new_yardstick(e, added, response, models)
