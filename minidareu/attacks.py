@@ -11,8 +11,9 @@ import torch
 
 from .baselines import finetune, unlearn
 from .data import encode, layout
+from .likelihood import mean
 from .metrics import fact_recall, fact_share, respond
-from .model import generate
+from .model import generate, generate_in_chunks
 
 SHARES = [0.05, 0.1, 0.2]  # of the forget rows, to relearn
 STEPS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]  # of relearning, where recall is measured
@@ -51,11 +52,9 @@ def steps_to(curve, level):
 def best_of(model, records, y, n=SAMPLES, chunk=512):
     """Mean over records of the highest fact share among n responses, sampled at temperature 1."""
     prompts, eos_id = [encode(y.tokenizer, r)[0] for r in records for _ in range(n)], y.tokenizer.eot_token
-    texts = [y.tokenizer.decode(ids) for i in range(0, len(prompts), chunk)
-             for ids in generate(model, prompts[i:i + chunk], y.max_new_tokens, 1.0, eos_id)]
+    texts = [y.tokenizer.decode(ids) for ids in generate_in_chunks(model, prompts, y.max_new_tokens, 1.0, eos_id, chunk)]
     shares = [[fact_share(text, r, y.weights) for text in texts[i * n:i * n + n]] for i, r in enumerate(records)]
-    best = [max(row) for row in shares if row[0] is not None]
-    return sum(best) / len(best) if best else None
+    return mean([max(row) for row in shares if row[0] is not None])
 
 
 def prefix(model, records, y, k):

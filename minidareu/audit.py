@@ -24,7 +24,7 @@ from . import attacks
 from .benchmark import spread, table
 from .data import InputError, write, write_json
 from .exact import load_model, model_path, train_models
-from .experiment import load_run, pick_device
+from .experiment import load_run, pick_device, read_config
 from .proxy import proxy_quality
 
 SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
@@ -143,7 +143,7 @@ def main(argv=None):
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes side by side, on a CPU (default: one a core)")
     args = parser.parse_args(argv)
-    device, configs = pick_device(args.device), [load_run(run, "cpu")[0].config for run in args.run]  # all are looked at before anything long
+    device, configs = pick_device(args.device), [read_config(run) for run in args.run]
     for run, config in zip(args.run, configs):
         if (config.data, config.methods) != (configs[0].data, configs[0].methods):
             raise InputError(f"--run {run}: has other data or methods than {args.run[0]}; give runs that have the same")

@@ -31,7 +31,7 @@ from .config import parse, stage_key
 from .dareu import chosen, log_policy
 from .data import InputError, write, write_json
 from .experiment import load_weights, pick_device, prepare, stage
-from .model import GPT, generate, pack
+from .model import GPT, generate_in_chunks, pack
 from .pretrain import train_lm
 
 
@@ -156,8 +156,7 @@ def main(argv=None):
     prompts, owners = [e.pairs[r][0] for r in e.train], torch.tensor([e.split.owners.index(r.owner) for r in e.train])
     torch.manual_seed(config.seed)
     sets = {"training responses": [e.pairs[r][1] for r in e.train],
-            "target's samples": [y for i in range(0, len(prompts), 256)
-                                 for y in generate(target, prompts[i:i + 256], e.max_new_tokens, 1.0, e.tokenizer.eot_token)]}
+            "target's samples": generate_in_chunks(target, prompts, e.max_new_tokens, 1.0, e.tokenizer.eot_token)}
     arrays, found = {"owners": owners.numpy()}, {}
     for name, responses in sets.items():
         attribution, noise = attribution_matrix(e, out, prompts, responses, device)

@@ -117,13 +117,18 @@ def load_weights(model, path, part, mend):
     return model.requires_grad_(False)
 
 
+def read_config(out):
+    """The Config of a finished run. Raises InputError."""
+    try:
+        return Config(**json.loads((out / "results.json").read_text(encoding="utf-8"))["config"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{out}/results.json: not there, or not of a finished run; name the --out folder of one") from None
+
+
 def load_run(out, device):
     """A finished run -> (Experiment, {name: GPT} of target, retrained and every method, Yardstick). Raises InputError."""
     out = Path(out)
-    try:
-        config = Config(**json.loads((out / "results.json").read_text(encoding="utf-8"))["config"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{out}/results.json: not there, or not of a finished run; name the --out folder of one") from None
+    config = read_config(out)
     e = prepare(config)
     if e.identity != json.loads((out / "experiment.json").read_text(encoding="utf-8")):
         raise InputError(f"{config.data}: not the data of {out} any more; put them back, or run train.py again")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from .attribution import OwnerClassifier, attribution
 from .dareu import chosen, log_policy
 from .data import Record, encode
-from .model import GPT, generate, pack
+from .model import GPT, generate_in_chunks, pack
 
 # Runs of letters and digits; scripts without spaces, and symbols such as emoji, one character at a time.
 WORD = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{So}]|[\p{L}\p{M}\p{N}--\p{Han}--\p{Hiragana}--\p{Katakana}--\p{Thai}]+", regex.V1)
@@ -137,11 +137,10 @@ class Yardstick:
     max_new_tokens: int
 
 
-def respond(model, records, yardstick, chunk=256):
+def respond(model, records, yardstick):
     """Greedy responses to the records' prompts: (prompt ids, response ids, texts)."""
-    prompts, ids = [encode(yardstick.tokenizer, r)[0] for r in records], []
-    for i in range(0, len(prompts), chunk):
-        ids += generate(model, prompts[i:i + chunk], yardstick.max_new_tokens, 0, yardstick.tokenizer.eot_token)
+    prompts = [encode(yardstick.tokenizer, r)[0] for r in records]
+    ids = generate_in_chunks(model, prompts, yardstick.max_new_tokens, 0, yardstick.tokenizer.eot_token)
     return prompts, ids, [yardstick.tokenizer.decode(row).strip() for row in ids]
 
 

@@ -144,3 +144,8 @@ def generate(model, prompts, max_new_tokens, temperature, eos_id):
         x = model.hidden_cached(token[:, None], position[:, None].clamp(max=longest - 1), cache)[:, 0]
         position = position + 1
     return [row[:row.index(eos_id)] if eos_id in row else row for row in out.tolist()]
+
+
+def generate_in_chunks(model, prompts, max_new_tokens, temperature, eos_id, chunk=256):
+    """`generate` for any number of prompts, so many at a time."""
+    return [ids for i in range(0, len(prompts), chunk) for ids in generate(model, prompts[i:i + chunk], max_new_tokens, temperature, eos_id)]

@@ -16,7 +16,7 @@ from .data import encode
 from .exact import attribution_matrix, mean_logp, rewarded, summary
 from .likelihood import auc
 from .metrics import words
-from .model import generate
+from .model import generate_in_chunks
 
 PER_PROMPT = 4  # samples of the policy to each forget prompt
 OWES = 0.1  # nats a token; where every seed is the same, less than this would still be above the noise
@@ -76,8 +76,7 @@ def sample(model, prompts, y, seed, chunk=512):
     """One response to each prompt at temperature 1, which leaves the generator of random numbers as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        parts = [prompts[i:i + chunk] for i in range(0, len(prompts), chunk)]
-        return [ids for part in parts for ids in generate(model, part, y.max_new_tokens, 1.0, y.tokenizer.eot_token)]
+        return generate_in_chunks(model, prompts, y.max_new_tokens, 1.0, y.tokenizer.eot_token, chunk)
 
 
 def along_the_policy(e, y):
