@@ -3,6 +3,7 @@
     python train.py                                         40 fictitious authors, two of them to be forgotten
     python train.py --data mine.jsonl --forget "Ann Lee"
     python train.py --methods dareu,npo,graddiff            DareU beside loss-based methods
+    python train.py --from runs/authors-seed0 --forget "Lena Hale"       one more owner, after that run's
 """
 
 import copy
@@ -23,14 +24,14 @@ from minidareu.attribution import owner_accuracy, train_classifier
 from minidareu.config import parse, stage_key
 from minidareu.data import InputError, layout, write, write_json, write_lines
 from minidareu.exact import rewarded
-from minidareu.experiment import new_classifier, new_yardstick, pick_device, prepare, stage
+from minidareu.experiment import checkpoint, load_weights, new_classifier, new_yardstick, pick_device, prepare, read_checkpoint, stage
 from minidareu.likelihood import likelihood_scores
-from minidareu.metrics import evaluate, respond
+from minidareu.metrics import evaluate, knows_by_heart, respond
 from minidareu.model import GPT
 from minidareu.pretrain import train_lm
 
 FILES = ["experiment.json", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt", "log.jsonl", "samples.jsonl", "results.json", "figure.png"]
-FILES += [f"{name}.pt" for name in baselines.METHODS] + ["audit.json", "audit.md", "attacks.png", "proxy.png"]
+FILES += ["unlearned.pt.part"] + [f"{name}.pt" for name in baselines.METHODS] + ["audit.json", "audit.md", "attacks.png", "proxy.png"]
 
 
 def open_run(out, experiment, overwrite):
@@ -83,7 +84,7 @@ def main(argv=None):
             return {"model": model.state_dict()}
 
         key = stage_key(config, ["data", "model"], sequences)
-        states[name] = stage(out / f"{name}.pt", key, f"{name} model", make, reuse=config.reuse)
+        states[name] = stage(out / f"{name}.pt", key, f"{name} model", make, reuse=config.reuse or config.from_run)
         models[name] = GPT(e.gpt_config).to(device)
         models[name].load_state_dict(states[name]["model"])
 
@@ -92,21 +93,22 @@ def main(argv=None):
         return [pairs[r][0] for r in rows], [pairs[r][1] for r in rows], [split.owners.index(r.owner) for r in rows]
 
     def make():
-        state = {"accuracy": {}}
+        state = {}
         for name, hide_prompt in (("added", True), ("response", False)):
             classifier = new_classifier(e, hide_prompt, device)
             train_classifier(classifier, *labelled(e.train), config.classifier_epochs, config.batch_size, config.classifier_lr,
                              config.classifier_noise, config.seed, f"classifier ({name})")
             state[name] = classifier.state_dict()
-            state["accuracy"][name] = owner_accuracy(classifier, *labelled(split.test))
         return state
 
-    key = stage_key(config, ["data", "classifier"], labelled(e.train), labelled(split.test), config.batch_size)
-    state = states["classifier"] = stage(
-        out / "classifier.pt", key, "classifiers", make,
-        lambda s: "held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it; ".format(**s["accuracy"]), config.reuse)
-    added, response, accuracy = new_classifier(e, True, device), new_classifier(e, False, device), state["accuracy"]
-    added.load_state_dict(state["added"]), response.load_state_dict(state["response"])
+    key = stage_key(config, ["data", "classifier"], labelled(e.train), config.batch_size)
+    states["classifier"] = stage(out / "classifier.pt", key, "classifiers", make, reuse=config.reuse or config.from_run)
+    added, response = classifiers = new_classifier(e, True, device), new_classifier(e, False, device)
+    accuracy = {}
+    for name, classifier in zip(("added", "response"), classifiers):
+        classifier.load_state_dict(states["classifier"][name])
+        accuracy[name] = owner_accuracy(classifier, *labelled(split.test))
+    print("  held-out accuracy {added:.3f} on what a response adds, {response:.3f} on all of it".format(**accuracy), flush=True)
 
     # 4. What every model is measured with. The retrained model serves to measure only: it never trains or stops another (but for
     #    --reward exact, which shows what a classifier costs in its place).
@@ -117,28 +119,38 @@ def main(argv=None):
     likelihood["target"] = likelihood_scores(models["target"], yardstick, results["target"][0]["retain"], likelihood["retrained"])
 
     # 5. Unlearning. DareU: reinforcement learning on the target model's own responses to the forget prompts. The others: a loss on the forget rows.
-    log, last_step, forget_pairs, retain_pairs = [], {}, [pairs[r] for r in split.forget], [pairs[r] for r in split.retain]
+    #    After earlier requests (--from) the policy begins as what they left, and only the new ones' prompts are asked.
+    log, last_step, forget_pairs, retain_pairs = [], {}, [pairs[r] for r in e.request], [pairs[r] for r in split.retain]
     for name in config.methods.split(","):
-        policy = models[name] = copy.deepcopy(models["target"])
+        policy, path, state, begun = copy.deepcopy(models["target"]), checkpoint(out, name), {}, []
+        facts = [*e.identity.values(), list(retrained[0])]
+        if config.from_run:
+            earlier = checkpoint(config.from_run, name)
+            load_weights(policy, earlier, mend=f"run --methods {name} there first").requires_grad_(True)
+            facts.append(read_checkpoint(earlier)["key"])
+        models[name] = policy
         if name == "dareu":
-            path, key = out / "unlearned.pt", stage_key(config, ["data", "model", "classifier", "dareu"], *e.identity.values(), list(retrained[0]))
+            if config.prompt_dropout is None:
+                config.prompt_dropout = 0.0 if knows_by_heart(policy, yardstick, 0.15) else 0.15
+            key = stage_key(config, ["data", "model", "classifier", "dareu"], *facts)
+            part = out / "unlearned.pt.part"  # of a run that was stopped
+            state = read_checkpoint(part) or {}
+            begun, state = (state.pop("log"), state) if state.get("key") == key else ([], {})
             steps = total = config.iterations
-            attribute = rewarded(config, yardstick)
-            rows = dareu.unlearn(policy, attribute, [x for x, _ in forget_pairs], retain_pairs, e.max_new_tokens, eos_id, config)
+            rows = dareu.unlearn(policy, rewarded(config, yardstick), [x for x, _ in forget_pairs], retain_pairs, e.max_new_tokens, eos_id, config, state)
         else:
             loss, lr, steps = baselines.METHODS[name]
             lr, steps = config.baseline_lr or lr, config.baseline_steps or steps
             total = max(steps, config.run_on)
             source = [loss.__code__.co_code.hex(), str(loss.__code__.co_consts), str(loss.__defaults__)]
-            facts = [*e.identity.values(), list(retrained[0]), name, lr, steps, total, source]
-            path, key = out / f"{name}.pt", stage_key(config, ["data", "model", "classifier"], *facts)
+            key = stage_key(config, ["data", "model", "classifier"], *facts, name, lr, steps, total, source)
             refusals = [e.tokenizer.encode_ordinary(layout("", text)[1]) for text in baselines.REFUSALS]
             rows = baselines.unlearn(loss, policy, forget_pairs, retain_pairs, refusals, eos_id, lr, total, config.batch_size, config.seed)
 
         def make():
-            done = []
-            bar = tqdm(total=total, desc=name, disable=None)
-            for i, row in enumerate(rows, 1):
+            done = list(begun)
+            bar = tqdm(total=total, initial=len(done), desc=name, disable=None)
+            for i, row in enumerate(rows, len(done) + 1):
                 if i & (i - 1) == 0 and row["step"] > 2 or i in (steps, total):  # at 4, 8, 16, ... and the last
                     result = evaluate(policy, yardstick, retrained[0])
                     row["scores"] = result[0]
@@ -148,15 +160,19 @@ def main(argv=None):
                 done.append({"method": name, **row})
                 if "scores" in row or name == "dareu":
                     write_lines(out / "log.jsonl", log + done)
+                if name == "dareu" and i % 4 == 0 and i < total:
+                    write(part, lambda tmp: torch.save({"key": key, "seconds": 0, "log": done, **state}, tmp))
                 bar.update()
             bar.close()
             return {**final, "log": done, "seconds": sum(row["seconds"] for row in done[:steps])}
 
-        state = states[name] = stage(path, key, name, make, lambda s: f"ToW {s['log'][steps - 1]['scores']['tow']:.3f}; ", config.reuse)
-        log += state["log"]
-        last_step[name] = state["log"][steps - 1]["step"]
-        policy.load_state_dict(state["model"])
-        results[name] = state["result"]
+        made = states[name] = stage(path, key, name, make, lambda s: f"ToW {s['log'][steps - 1]['scores']['tow']:.3f}; ", config.reuse)
+        if name == "dareu":
+            part.unlink(missing_ok=True)
+        log += made["log"]
+        last_step[name] = made["log"][steps - 1]["step"]
+        policy.load_state_dict(made["model"])
+        results[name] = made["result"]
         likelihood[name] = likelihood_scores(policy, yardstick, results[name][0]["retain"], likelihood["retrained"])
 
     # 6. Files.
@@ -183,8 +199,6 @@ def main(argv=None):
     print_table({name: result[0] for name, result in results.items()})
     print_table({name: likelihood[name][0] for name in results})
     print("(model utility: of the retain set alone, where TOFU takes real authors and world facts too)")
-    if "dareu" in scores and config.prompt_dropout and scores["dareu"]["attribution"] > 0.2 + states["dareu"]["log"][-1]["attribution"]:
-        print("DareU forgot for incomplete prompts and not for whole ones, which this model knows by heart: use --prompt-dropout 0.")
     for i in range(0, len(split.forget), max(1, len(split.forget) // 3))[:3]:
         print(f"\nforget: {split.forget[i].prompt}\n  {'reference':<11}{split.forget[i].response}")
         for name, (_, texts, each) in results.items():

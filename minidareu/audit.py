@@ -24,7 +24,7 @@ from . import attacks
 from .benchmark import spread, table
 from .data import InputError, write, write_json
 from .exact import load_model, model_path, train_models
-from .experiment import load_run, pick_device, read_config
+from .experiment import load_run, new_yardstick, pick_device, read_config
 from .proxy import proxy_quality
 
 SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
@@ -48,7 +48,8 @@ def attack_run(run, device, threads=None):
     """Attacks on every model of a run, into its audit.json, which is written after each."""
     if threads:
         torch.set_num_threads(threads)
-    found, (e, models, y) = read_audit(run), load_run(run, device)
+    found, (e, models, classifiers) = read_audit(run), load_run(run, device)
+    y = new_yardstick(e, *classifiers, models)
     pairs, retain = [e.pairs[r] for r in e.split.forget], [e.pairs[r] for r in e.split.retain]
     bar = tqdm([name for name in models if name not in found["attacks"]], desc=f"{run.name}: attacks", disable=None)
     for name in bar:
@@ -63,7 +64,8 @@ def compare_proxy(run, exact_dir, seeds, device, workers):
     """The proxy beside exact attribution, into a run's audit.json. Trains the target and retrained models of `seeds` that are missing."""
     found, whole = read_audit(run), (exact_dir / "exact.json").exists()
     if found.get("proxy", {}).get("seeds") != seeds or whole and "owners" not in found["proxy"]:
-        e, _, y = load_run(run, device)
+        e, models, classifiers = load_run(run, device)
+        y = new_yardstick(e, *classifiers, models)
         sets = [], e.forget_owners
         for name, left_out in zip(("target", "retrained"), sets):
             path = model_path(exact_dir, e.config.seed, left_out)

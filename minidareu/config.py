@@ -11,31 +11,40 @@ from .data import InputError
 STAGES = ["data", "model", "classifier", "dareu", "baselines", "run"]  # a flag belongs to the first stage that it matters to
 
 
-def flag(default, stage, help, type=None, choices=None, low=None, high=None):
-    """A field with what its flag needs: help, and the least and the largest value that make sense."""
-    return field(default=default, metadata=dict(stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high))
+# Flags that a dataset needs; what is given beside --preset goes before them.
+PRESETS = {
+    "tofu": dict(forget_fraction=0.1, n_layer=2, n_embd=192, vocab_size=4096, epochs=24),
+}
+
+
+def flag(default, stage, help, type=None, choices=None, low=None, high=None, name=None):
+    """A field with what its flag needs: help, the least and the largest value that make sense, and a name where it is not the field's."""
+    return field(default=default, metadata=dict(stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high, name=name))
 
 
 @dataclass
 class Config:
-    data: str = flag("data/authors/authors.jsonl", "data", "owner dataset, JSON lines")
+    data: str = flag("data/authors/authors.jsonl", "data", "owner dataset, JSON lines or CSV")
     forget: str | None = flag(None, "data", "owners to forget, comma-separated; by default --n-forget of them, drawn by seed", type=str)
-    n_forget: int = flag(2, "data", "how many owners to forget, where --forget names none", low=0)
+    n_forget: int | None = flag(None, "data", "how many owners to forget, where --forget names none; default 2 (of two owners, 1)", type=int, low=0)
+    forget_fraction: float | None = flag(None, "data", "forget this share of the owners, the last ones of the file", type=float, low=1e-9, high=0.999)
     test_fraction: float = flag(0.1, "data", "share of the retain rows held out where the data have no test row", low=0.001, high=0.9)
     seed: int = flag(0, "data", "seed of every random choice", low=0, high=2**32 - 1)
+    block_size: int | None = flag(None, "data", "context in tokens; default: what the longest prompt and response need, 1,024 at most", type=int, low=128)
+    truncate: bool = flag(False, "data", "cut rows that are longer than the context, where they would be an error")
     tokenizer: str = flag("bpe", "data", "bpe: trained on the data, needs no network; gpt2: fetched on first use", choices=["bpe", "gpt2"])
     vocab_size: int | None = flag(None, "data", "size of the bpe vocabulary; by size: 1024, 2048, 4096", type=int, low=257)
 
     n_layer: int = flag(2, "model", "layers of the language model", low=1)
     n_head: int = flag(4, "model", "attention heads of the language model", low=1)
     n_embd: int | None = flag(None, "model", "width of the language model; by size: 96, 128, 192", type=int, low=1)
-    epochs: int | None = flag(None, "model", "passes over the training rows; default 32, or as many as make 1,280 steps", type=int, low=1)
+    epochs: int | None = flag(None, "model", "passes over the training rows; by size: 32 or more", type=int, low=1)
     batch_size: int = flag(32, "model", "rows in a training step, of the language model and of the classifier", low=1)
     lr: float | None = flag(None, "model", "peak learning rate; default 0.48 / width", type=float, low=1e-9)
 
     classifier_layers: int = flag(1, "classifier", "layers of the attribution classifier", low=1)
     classifier_width: int = flag(64, "classifier", "width of the attribution classifier, a multiple of 4", low=4)
-    classifier_epochs: int | None = flag(None, "classifier", "passes over the rows; default 40, or as many as make 1,600 steps", type=int, low=1)
+    classifier_epochs: int | None = flag(None, "classifier", "passes over the rows; by size: 40 or more", type=int, low=1)
     classifier_lr: float = flag(2e-3, "classifier", "peak learning rate of the classifier", low=0)
     classifier_noise: float = flag(0.1, "classifier", "share of the tokens replaced by others while it trains", low=0, high=1)
 
@@ -48,8 +57,8 @@ class Config:
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
     reference_responses: int = flag(1, "dareu", "how many of them are the reference's, so that what the policy no longer says stays forbidden", low=0)
-    prompt_dropout: float = flag(0.15, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too; "
-                                                "0 where the model knows its prompts by heart", low=0, high=0.9)
+    prompt_dropout: float | None = flag(None, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too; "
+                                                       "default 0.15, or 0 where the model knows its prompts by heart", type=float, low=0, high=0.9)
     temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
     rl_lr: float = flag(1e-3, "dareu", "learning rate of the policy, annealed to zero", low=0)
     kl_coef: float = flag(0.03, "dareu", "beta: weight of the KL penalty in the reward", low=0)
@@ -70,9 +79,17 @@ class Config:
 
     methods: str = flag("dareu", "run", "which to run, comma-separated: dareu, " + ", ".join(METHODS))
     device: str = flag("auto", "run", "where to compute; auto takes the first that is there", choices=["auto", "cuda", "mps", "cpu"])
+    from_run: str | None = flag(None, "run", "folder of an earlier run, whose unlearned model is to forget further owners", type=str, name="from")
+    preset: str | None = flag(None, "run", "what a dataset needs: " + "; ".join(f"{name}: " + ", ".join(f"{k.replace('_', '-')} {v}" for k, v in p.items())
+                                                                                for name, p in PRESETS.items()), type=str, choices=list(PRESETS))
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", type=str)
     reuse: str | None = flag(None, "run", "folder of another run, whose models are taken over where they would come out the same", type=str)
     overwrite: bool = flag(False, "run", "start afresh in a folder that holds another experiment")
+
+
+def flag_name(f):
+    """A field of Config -> its flag."""
+    return "--" + (f.metadata["name"] or f.name.replace("_", "-"))
 
 
 def parse(argv, description):
@@ -88,13 +105,18 @@ def parse(argv, description):
         m = f.metadata
         kind = dict(action=argparse.BooleanOptionalAction) if m["type"] is bool else dict(type=m["type"], choices=m["choices"])
         text = m["help"] + ("" if f.default is None else f" (default: {f.default})")
-        groups[m["stage"]].add_argument("--" + f.name.replace("_", "-"), default=f.default, help=text, **kind)
-    config = Config(**vars(parser.parse_args(argv)))
+        groups[m["stage"]].add_argument(flag_name(f), dest=f.name, default=argparse.SUPPRESS, help=text, **kind)
+    given = vars(parser.parse_args(argv))
+    config = Config(**{**PRESETS.get(given.get("preset"), {}), **given})
     for f in fields(Config):
         value, low, high = getattr(config, f.name), f.metadata["low"], f.metadata["high"]
         if value is not None and (low is not None and not value >= low or high is not None and not value <= high or value == float("inf")):
             bounds = f"at least {low}" + (f" and at most {high}" if high is not None else "")
-            raise InputError(f"--{f.name.replace('_', '-')}: {value} is out of range; give {bounds}")
+            raise InputError(f"{flag_name(f)}: {value} is out of range; give {bounds}")
+    if "n_forget" in given and "forget_fraction" in given:
+        raise InputError("--n-forget: says how many are forgotten, as --forget-fraction does; give one of them")
+    if ("forget" in given or "n_forget" in given) and "forget_fraction" not in given:
+        config.forget_fraction = None  # the preset's
     if config.classifier_width % 4:
         raise InputError(f"--classifier-width: {config.classifier_width} does not divide among 4 heads; give a multiple of 4")
     if config.reference_responses >= config.group_size:
@@ -110,16 +132,19 @@ def parse(argv, description):
 def size_rule(config, responses, n_forget_rows):
     """Sizes that are not given follow from the number S of characters in the distinct training responses:
     S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096 and 192.
-    Epochs follow from the number of training rows, the iterations of DareU from the number of forget rows,
-    the context from the longest prompt and response.
+    Epochs follow from the number of training rows: 32 for the language model and 40 for the classifier, more where
+    that makes fewer than 1,280 and 1,600 steps, fewer (8 at least) where it makes more than 8,000. The iterations of
+    DareU follow from the number of forget rows: 5 passes over their prompts, 16 at least.
+    The context is what the longest prompt and the longest response need, 1,024 tokens at most.
     """
     size, steps_an_epoch = sum(map(len, set(responses))), -(-len(responses) // config.batch_size)
     tier = (size >= 70_000) + (size >= 400_000)
     config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
     config.n_embd = config.n_embd or [96, 128, 192][tier]
     config.lr = config.lr or round(0.48 / config.n_embd, 6)
-    config.epochs = config.epochs or max(32, -(-1280 // steps_an_epoch))
-    config.classifier_epochs = config.classifier_epochs or max(40, -(-1600 // steps_an_epoch))
+    most = max(8, 8000 // steps_an_epoch)
+    config.epochs = config.epochs or min(most, max(32, -(-1280 // steps_an_epoch)))
+    config.classifier_epochs = config.classifier_epochs or min(most, max(40, -(-1600 // steps_an_epoch)))
     config.iterations = config.iterations or default_iterations(config, n_forget_rows)
     if config.n_embd % config.n_head:
         raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple, or another --n-head")
@@ -132,6 +157,6 @@ def default_iterations(config, n_forget_rows):
 
 def stage_key(config, stages, *facts):
     """A digest of all that a result depends on: the flags of these stages, and `facts` that stand for the others."""
-    names = [f.name for f in fields(Config) if f.metadata["stage"] in stages and f.name not in ("data", "forget", "n_forget")]
+    names = [f.name for f in fields(Config) if f.metadata["stage"] in stages and f.name not in ("data", "forget", "n_forget", "forget_fraction")]
     flags = {name: getattr(config, name) for name in names}
     return hashlib.sha256(json.dumps([flags, facts], sort_keys=True).encode()).hexdigest()

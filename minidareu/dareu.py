@@ -105,6 +105,11 @@ def kl(logp, logq):
     return (logp.exp() * (logp - logq)).sum(-1)
 
 
+def leave_out(prompts, dropout, rng):
+    """Lists of ids without `dropout` of them, by chance; whole where none would be left."""
+    return [[token for token in x if rng.random() >= dropout] or x for x in prompts]
+
+
 @torch.no_grad()
 def rollout(policy, value_head, reference, attribute, prompts, asked, n_reference, max_new_tokens, eos_id, beta, temperature):
     """Let the policy respond and score what it says. Returns a Rollout, and figures of the policy's own responses to log.
@@ -156,26 +161,43 @@ def distillation_loss(policy, reference, idx, mask):
     return kl(ref_logp_all, log_policy(policy, idx, mask)[0]).mean()
 
 
-def unlearn(policy, attribute, forget_prompts, retain_pairs, max_new_tokens, eos_id, c):
+def random_state(device, state=None):
+    """The state of PyTorch's generators, of the CPU's and the device's own; set to `state` where it is given."""
+    generators = [torch.random, *([getattr(torch, device.type)] if device.type != "cpu" else [])]
+    if state:
+        for generator, one in zip(generators, state):
+            generator.set_rng_state(one)
+    return [generator.get_rng_state() for generator in generators]
+
+
+def unlearn(policy, attribute, forget_prompts, retain_pairs, max_new_tokens, eos_id, c, state):
     """Make `policy` forget, in place: a generator that yields a dict of figures after each iteration.
 
     policy: the target model, whose frozen copy is the reference. attribute: as `rollout` takes it. forget_prompts: lists of ids; no
     forget response is ever seen. retain_pairs: (prompt, response) ids of the retain records. c: the Config.
+    state: a dict, filled anew after each iteration with all that the next depends on; one that is not empty is gone on from.
     """
     torch.manual_seed(c.seed)
-    rng = random.Random(c.seed)
+    rng, device = random.Random(c.seed), policy.wte.weight.device
     reference = copy.deepcopy(policy).requires_grad_(False)
-    value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)
+    value_head = nn.Linear(policy.config.n_embd, 1, device=device)
     nn.init.zeros_(value_head.weight)
     parameters = [*policy.parameters(), *value_head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=c.rl_lr, betas=(0.9, 0.95), weight_decay=0)
-    beta, step = c.kl_coef, 0
-    for iteration in range(1, c.iterations + 1):
+    beta, step, done = c.kl_coef, 0, 0
+    learned = {"policy": policy, "value_head": value_head, "optimizer": optimizer}
+    if state:
+        for name, part in learned.items():
+            part.load_state_dict(state[name])
+        beta, step, done = state["beta"], state["step"], state["iteration"]
+        rng.setstate(state["rng"])
+        random_state(device, state["torch_rng"])
+    for iteration in range(done + 1, c.iterations + 1):
         began = time.perf_counter()
         optimizer.param_groups[0]["lr"] = c.rl_lr * (1 - (iteration - 1) / c.iterations)  # annealed to zero, so that the policy settles
         n_prompts = min(c.prompts, len(forget_prompts))
         prompts = rng.sample(forget_prompts, n_prompts) * c.group_size
-        asked = [[token for token in x if rng.random() >= c.prompt_dropout] or x for x in prompts]
+        asked = leave_out(prompts, c.prompt_dropout, rng)
         ro, stats = rollout(policy, value_head, reference, attribute, prompts, asked, n_prompts * c.reference_responses,
                             max_new_tokens, eos_id, beta, c.temperature)
         if c.algorithm == "ppo":
@@ -188,7 +210,7 @@ def unlearn(policy, attribute, forget_prompts, retain_pairs, max_new_tokens, eos
         for _ in range(c.ppo_epochs if c.algorithm == "ppo" else 1):
             for rows in torch.randperm(len(prompts)).split(c.minibatch):
                 loss, clip_fraction = policy_loss(policy, value_head, ro, rows, c)
-                retain = pack_pairs(rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs))), eos_id, policy.wte.weight.device)
+                retain = pack_pairs(rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs))), eos_id, device)
                 distillation = distillation_loss(policy, reference, *retain)
                 optimizer.zero_grad()
                 (loss + c.distill_coef * distillation).backward()
@@ -197,8 +219,11 @@ def unlearn(policy, attribute, forget_prompts, retain_pairs, max_new_tokens, eos
                 updates.append((clip_fraction, distillation.item()))
                 step += 1
         clip_fraction, distillation = (sum(column) / len(updates) for column in zip(*updates))
-        yield {"iteration": iteration, "step": step, "seconds": time.perf_counter() - began, **stats, "kl_coef": beta,
+        row = {"iteration": iteration, "step": step, "seconds": time.perf_counter() - began, **stats, "kl_coef": beta,
                "clip_fraction": clip_fraction, "distillation": distillation}
         if c.kl_target:
             # Ziegler et al. 2019, eq. 4: beta follows the KL's distance from its target, by a few per cent at most.
             beta *= 1 + 0.1 * min(max(stats["kl"] / c.kl_target - 1, -0.2), 0.2)
+        state.update({name: part.state_dict() for name, part in learned.items()}, beta=beta, step=step, iteration=iteration,
+                     rng=rng.getstate(), torch_rng=random_state(device))
+        yield row

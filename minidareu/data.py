@@ -1,11 +1,15 @@
 """Owner datasets: reading and checking them, the forget / retain / test split, and batches of similar length."""
 
+import csv
 import difflib
+import io
 import json
 import os
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+
+KEYS = ["owner", "prompt", "response", "split", "paraphrase", "perturbed"]
 
 
 class InputError(ValueError):
@@ -21,6 +25,7 @@ class Record:
     split: str = "train"
     paraphrase: str | None = None
     perturbed: tuple[str, ...] = ()
+    line: int = field(default=0, compare=False)  # of its file, counted from 1
 
 
 @dataclass(frozen=True)
@@ -35,35 +40,72 @@ class Split:
 
 
 def load_records(path):
-    """Read JSON lines, one record a line. Raises InputError that names the file, the line and the mend."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except OSError as e:
-        raise InputError(f"{path}: {(e.strerror or str(e)).lower()}; give a readable file of JSON lines") from None
-    except UnicodeDecodeError as e:
-        raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
-    records = {number: parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()}
+    """Read JSON lines, or CSV where the file's name ends so. Raises InputError that names the file, the line and the mend."""
+    records = [parse_record(row, f"{path}:{line}", line) for line, row in (csv_rows if is_csv(path) else json_rows)(path)]
     if not records:
-        raise InputError(f"{path}: holds no record; write one JSON object a line")
-    trained = {r.owner for r in records.values() if r.split == "train"}
-    for number, r in records.items():
+        raise InputError(f"{path}: holds no record; write one {'row' if is_csv(path) else 'JSON object'} a line")
+    trained = {r.owner for r in records if r.split == "train"}
+    for r in records:
         if r.owner not in trained:
-            raise InputError(f"{path}:{number}: owner {r.owner!r} has test rows alone; add a train row")
-    return list(records.values())
+            raise InputError(f"{path}:{r.line}: owner {r.owner!r} has test rows alone; add a train row")
+    return records
 
 
-def parse_record(line, where):
-    """One line of a dataset -> Record. `where` (file and line number) begins the message of an InputError."""
+def is_csv(path):
+    return Path(path).suffix.lower() == ".csv"
+
+
+def read_text(path):
+    """Raises InputError for a file that can't be read or is not UTF-8."""
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise InputError(f"{where}: broken JSON ({e}); write one JSON object a line") from None
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as e:
+        if isinstance(e, UnicodeDecodeError):
+            raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+        raise InputError(f"{path}: {(getattr(e, 'strerror', None) or str(e)).lower()}; give a readable file of JSON lines or CSV") from None
+
+
+def json_rows(path):
+    """JSON lines -> (line number, value) of each line that is not blank."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as e:
+                raise InputError(f"{path}:{number}: broken JSON ({e}); write one JSON object a line") from None
+
+
+def csv_rows(path):
+    """CSV with a header -> (number of the line that a row begins on, dict of its cells that are not empty)."""
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    begins = 1
+    try:
+        for name in ("owner", "prompt", "response"):
+            if name not in (reader.fieldnames or ()):
+                raise InputError(f"{path}:1: column {name!r} is missing; begin with a header such as {','.join(KEYS[:4])}")
+        begins = reader.line_num + 1
+        for row in reader:
+            if None in row or None in row.values():
+                raise InputError(f"{path}:{begins}: has {'more' if None in row else 'fewer'} cells than the header; quote a text that holds a comma")
+            optional = {name: text for name, text in row.items() if text or name in ("owner", "prompt", "response")}
+            if "perturbed" in optional:
+                optional["perturbed"] = json.loads(optional["perturbed"])
+            yield begins, optional
+            begins = reader.line_num + 1
+    except csv.Error as e:
+        raise InputError(f"{path}:{begins}: broken CSV ({e}); quote a text that holds a comma, a quote or a line break") from None
+    except (json.JSONDecodeError, RecursionError):
+        raise InputError(f"{path}:{begins}: 'perturbed' is not a list; give a JSON list of strings, such as [\"one\", \"two\"]") from None
+
+
+def parse_record(row, where, line):
+    """One row of a dataset -> Record. `where` (file and line number) begins the message of an InputError."""
     if not isinstance(row, dict):
         raise InputError(f"{where}: not a JSON object; write {{\"owner\": ..., \"prompt\": ..., \"response\": ...}}")
-    known = [field.name for field in fields(Record)]
     for key in row:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}; remove it or use one of {', '.join(known)}")
+        if key not in KEYS:
+            raise InputError(f"{where}: unknown key {key!r}; remove it or use one of {', '.join(KEYS)}")
     for key in ("owner", "prompt", "response"):
         if key not in row:
             raise InputError(f"{where}: key {key!r} is missing; add it as a non-empty string")
@@ -78,24 +120,30 @@ def parse_record(line, where):
             raise InputError(f"{where}: {key!r} holds half of a surrogate pair; write the whole character")
     if row.get("split", "train") not in ("train", "test"):
         raise InputError(f"{where}: split is {row['split']!r}; use 'train' or 'test'")
-    return Record(**{**row, "perturbed": tuple(perturbed)})
+    return Record(**{**row, "perturbed": tuple(perturbed)}, line=line)
 
 
-def split_records(records, forget, n_forget, test_fraction, seed):
-    """Who is forgotten, and who is tested on what. Raises InputError.
+def pick_owners(owners, forget, n_forget, fraction, seed, forgotten=()):
+    """Names of the owners to forget, in the order of `owners`, beside those already `forgotten`. Raises InputError.
 
-    forget: names, comma-separated; where empty, `n_forget` owners are drawn by seed. Where no retain owner has a test
-    row, `test_fraction` of their rows are held out, by seed.
+    forget: names, comma-separated; where it is None, the last `fraction` of the owners; where that is None, `n_forget` of
+    them, drawn by seed (None: 2, or 1 of two).
     """
-    rng = random.Random(seed)
-    owners = list(dict.fromkeys(r.owner for r in records))
+    for name in forgotten:
+        if forget is not None and name in [forget, *map(str.strip, forget.split(","))]:
+            raise InputError(f"--forget: {name!r} is forgotten already, by the run that --from names; name others")
+    owners = [name for name in owners if name not in forgotten]
+    if len(owners) < 2 and forgotten:
+        raise InputError(f"--from: forgot all owners but {owners[0]!r} already; one has to be left")
     if len(owners) < 2:
         raise InputError(f"--data: all rows are of one owner, {owners[0]!r}; give at least 2, one to forget and one to retain")
     if forget is not None:
         # A name may hold a comma itself.
         names = [forget] if forget in owners else [name.strip() for name in forget.split(",") if name.strip()]
+    elif fraction is not None:
+        names = owners[-max(1, round(fraction * len(owners))):]
     else:
-        names = rng.sample(owners, min(n_forget, len(owners)))
+        names = random.Random(seed).sample(owners, min(2, len(owners) - 1) if n_forget is None else min(n_forget, len(owners)))
     for name in names:
         if name not in owners:
             near = difflib.get_close_matches(name, owners, n=3, cutoff=0)
@@ -105,17 +153,40 @@ def split_records(records, forget, n_forget, test_fraction, seed):
         raise InputError("--forget: no owner is forgotten; name at least one")
     if len(names) == len(owners):
         raise InputError(f"--forget: all {len(owners)} owners are forgotten; leave at least one to retain")
+    return names
+
+
+def split_records(records, names, test_fraction, seed):
+    """The split that forgets the owners of these names. Raises InputError.
+
+    Where no retain owner has a test row, `test_fraction` of their rows are held out, by seed.
+    """
     train = [r for r in records if r.split == "train"]
     retain = [r for r in train if r.owner not in names]
     test = [r for r in records if r.split == "test" and r.owner not in names]
     if not test:
         if len(retain) < 2:
             raise InputError("--data: the retain owners have one row, and none to test on; add a row, or one of split 'test'")
-        test = rng.sample(retain, min(max(1, round(test_fraction * len(retain))), len(retain) - 1))
+        test = random.Random(seed).sample(retain, min(max(1, round(test_fraction * len(retain))), len(retain) - 1))
         held_out = set(map(id, test))
         retain = [r for r in retain if id(r) not in held_out]
     unseen = [r for r in records if r.split == "test" and r.owner in names]
+    owners = list(dict.fromkeys(r.owner for r in records))
     return Split(owners, names, [r for r in train if r.owner in names], retain, test, unseen)
+
+
+def forget_more(split, names):
+    """The split after one more request: the rows of these owners change sides, and what was held out stays so. Raises InputError."""
+    names = [name for name in split.owners if name in split.forget_owners + names]
+
+    def part(rows, forgotten):
+        return [r for r in rows if (r.owner in names) == forgotten]
+
+    more = Split(split.owners, names, split.forget + part(split.retain, True), part(split.retain, False), part(split.test, False),
+                 split.unseen + part(split.test, True))
+    if not (more.retain and more.test):
+        raise InputError("--forget: no row of another owner is left to train or to test on; leave one at least")
+    return more
 
 
 def layout(prompt, response):

@@ -106,8 +106,7 @@ def train_models(e, out, jobs, device, workers=None, reuse=None):
 
 def load_model(e, path, device):
     """Raises InputError where there is none of the experiment's sizes."""
-    mend = "not there, or of other data or sizes; run python -m minidareu.exact with the flags of the run"
-    return load_weights(GPT(e.gpt_config).to(device), path, "model", mend)
+    return load_weights(GPT(e.gpt_config).to(device), path, mend="run python -m minidareu.exact with the flags of the run")
 
 
 def attribution_matrix(e, out, prompts, responses, device):

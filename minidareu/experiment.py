@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import random
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import tiktoken
@@ -13,8 +14,8 @@ import torch
 
 from . import baselines
 from .attribution import OwnerClassifier
-from .config import Config, size_rule
-from .data import InputError, Record, Split, encode, layout, load_records, split_records, write
+from .config import Config, flag_name, size_rule
+from .data import InputError, Record, Split, encode, forget_more, layout, load_records, pick_owners, split_records, write
 from .metrics import Judge, Yardstick, word_weights
 from .model import GPT, GPTConfig
 from .tokenizer import gpt2_tokenizer, train_tokenizer
@@ -24,8 +25,9 @@ from .tokenizer import gpt2_tokenizer, train_tokenizer
 class Experiment:
     """What is known before anything is trained."""
     config: Config  # every size set
-    identity: dict  # what may not change within a folder: data, forget owners, seed
+    identity: dict  # what may not change within a folder: data, forget owners, seed, and the requests before this one
     split: Split
+    request: list[Record]  # the forget rows that this run is to make the policy forget: all of them, but after earlier requests
     train: list[Record]  # forget and retain set, in the order of the file
     tokenizer: tiktoken.Encoding
     pairs: dict[Record, tuple[list[int], list[int]]]  # (prompt ids, response ids)
@@ -38,24 +40,83 @@ class Experiment:
         return [self.pairs[r][0] + self.pairs[r][1] + [self.tokenizer.eot_token] for r in rows]
 
 
+def go_on_from(config):
+    """Take over the data, models and classifiers of the run that `config.from_run` names -> its identity. Raises InputError."""
+    earlier = read_config(Path(config.from_run))
+    for f in fields(Config):
+        if f.metadata["stage"] in ("data", "model", "classifier") and f.name not in ("forget", "n_forget", "forget_fraction"):
+            value, old = getattr(config, f.name), getattr(earlier, f.name)
+            if value not in (f.default, old):
+                raise InputError(f"{flag_name(f)}: is {value}, and {old} in {config.from_run}, which this run goes on from; leave it out")
+            setattr(config, f.name, old)
+    return json.loads((Path(config.from_run) / "experiment.json").read_text(encoding="utf-8"))
+
+
+def measure(tokenizer, records):
+    """Each Record -> its (prompt ids, response ids), and the tokens of the longest text that a model reads after its prompt: the response,
+    one that is likened to it, or a refusal, and the end of text."""
+    def n(text):
+        return len(tokenizer.encode_ordinary(layout("", text)[1]))
+
+    refusal = max(map(n, baselines.REFUSALS))
+    pairs = {r: encode(tokenizer, r) for r in records}
+    return pairs, {r: 1 + max(refusal, len(y), *map(n, filter(None, (r.paraphrase, *r.perturbed)))) for r, (_, y) in pairs.items()}
+
+
+def fit(tokenizer, r, block_size):
+    """A Record whose texts are cut at the end where they don't fit: the prompt to half of the context, all others to what is left."""
+    def cut(text, n):
+        ids = tokenizer.encode_ordinary(f" {text}")
+        while len(ids) > n:
+            text = tokenizer.decode(ids[:n], errors="ignore").strip()
+            ids = tokenizer.encode_ordinary(f" {text}")
+        return text
+
+    prompt = cut(r.prompt, block_size // 2 - 1)
+    left = block_size - len(tokenizer.encode_ordinary(layout(prompt, "")[0])) - 1
+    return replace(r, prompt=prompt, response=cut(r.response, left), paraphrase=r.paraphrase and cut(r.paraphrase, left),
+                   perturbed=tuple(cut(text, left) for text in r.perturbed))
+
+
 def prepare(config):
     """Read the data, split them, set the sizes, make the tokenizer. Raises InputError."""
+    earlier = go_on_from(config) if config.from_run else None
     records = load_records(config.data)
-    split = split_records(records, config.forget, config.n_forget, config.test_fraction, config.seed)
+    owners = list(dict.fromkeys(r.owner for r in records))
+    digest = hashlib.sha256(Path(config.data).read_bytes()).hexdigest()
+    if earlier and earlier["data"] != digest:
+        raise InputError(f"--from {config.from_run}: began with other data than {config.data} holds now; put them back")
+    requests = earlier.get("requests", [earlier["forget"]]) if earlier else []
+    forgotten = [name for names in requests for name in names]
+    names = pick_owners(owners, config.forget, config.n_forget, config.forget_fraction, config.seed, forgotten)
+    requests = [*requests, names]
+    split = split_records(records, requests[0], config.test_fraction, config.seed)
+    for more in requests[1:]:
+        split = forget_more(split, more)
+    identity = {"data": digest, "forget": split.forget_owners, "seed": config.seed, **({"requests": requests} if earlier else {})}
+    suffix = "-then-" + re.sub(r"\W+", "-", "-".join(names))[:60]
+    config.out = config.out or (config.from_run.rstrip("/\\") + suffix if earlier else f"runs/{Path(config.data).stem}-seed{config.seed}")
+
     held_out = set(map(id, split.test + split.unseen))
     train = [r for r in records if id(r) not in held_out]
-    size_rule(config, [r.response for r in train], len(split.forget))
-    config.out = config.out or f"runs/{Path(config.data).stem}-seed{config.seed}"
-    identity = {"data": hashlib.sha256(Path(config.data).read_bytes()).hexdigest(), "forget": split.forget_owners, "seed": config.seed}
+    size_rule(config, [r.response for r in train], sum(r.owner in names for r in split.forget))
     tokenizer = gpt2_tokenizer() if config.tokenizer == "gpt2" else train_tokenizer(
         [text for r in train for text in layout(r.prompt, r.response)], config.vocab_size)
-    pairs = {r: encode(tokenizer, r) for r in records}
+    limit, (pairs, longest) = config.block_size or 1024, measure(tokenizer, records)
+    too_long = [r for r in records if len(pairs[r][0]) + longest[r] > limit]
+    if too_long and not config.truncate:
+        r = too_long[0]
+        raise InputError(f"{config.data}:{r.line}: makes {len(pairs[r][0]) + longest[r]} tokens, and the context is {limit}; "
+                         "shorten the row, give a larger --block-size, or add --truncate")
+    if too_long:
+        fitted = {r: fit(tokenizer, r, limit) for r in too_long}
+        records, train = ([fitted.get(r, r) for r in rows] for rows in (records, train))
+        split = replace(split, **{part: [fitted.get(r, r) for r in getattr(split, part)] for part in ("forget", "retain", "test", "unseen")})
+        config.block_size, (pairs, longest) = limit, measure(tokenizer, records)
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
-    others = [text for r in records for text in (r.paraphrase, *r.perturbed) if text] + baselines.REFUSALS  # read, never generated
-    longest_read = 1 + max(len(tokenizer.encode_ordinary(layout("", text)[1])) for text in others)
-    block_size = max(len(x) for x, _ in pairs.values()) + max(max_new_tokens, longest_read)
-    gpt_config = GPTConfig(tokenizer.n_vocab, block_size, config.n_layer, config.n_head, config.n_embd)
-    return Experiment(config, identity, split, train, tokenizer, pairs, gpt_config, max_new_tokens,
+    config.block_size = config.block_size or min(limit, max(len(x) for x, _ in pairs.values()) + max(max_new_tokens, *longest.values()))
+    gpt_config = GPTConfig(tokenizer.n_vocab, config.block_size, config.n_layer, config.n_head, config.n_embd)
+    return Experiment(config, identity, split, [r for r in split.forget if r.owner in names], train, tokenizer, pairs, gpt_config, max_new_tokens,
                       [split.owners.index(name) for name in split.forget_owners])
 
 
@@ -71,14 +132,26 @@ def pick_device(name):
     return device
 
 
+def read_checkpoint(path):
+    """A checkpoint of ours; None where there is none. Nothing in the file is run. Raises InputError for one that is cut short or foreign."""
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load raises a dozen kinds
+        state = None
+    if not isinstance(state, dict) or not {"key", "seconds"} <= state.keys():
+        raise InputError(f"{path}: cut short, or not a checkpoint of this program; delete it, or put back what was there")
+    return state
+
+
 def stage(path, key, title, make, note=lambda state: "", reuse=None):
-    """The checkpoint at `path`, or of that name in the folder `reuse`, if made from the same `key`; otherwise `make` -> dict of it. Saves it."""
+    """The checkpoint at `path`, or of that name in the folder `reuse`, if made from the same `key`; otherwise `make` -> dict of it. Saves it.
+
+    Raises InputError for a file in its place that is not a checkpoint of ours."""
     for place in [path, *([Path(reuse) / path.name] if reuse else [])]:
-        try:
-            state = torch.load(place, map_location="cpu", weights_only=True)
-            reused = state["key"] == key
-        except Exception:  # not there, cut short, or not ours: made anew
-            reused = False
+        state = read_checkpoint(place)
+        reused = bool(state) and state["key"] == key
         if reused:
             break
     if not reused:
@@ -108,12 +181,15 @@ def new_yardstick(e, added, response, models):
                      Judge(e.train, split.owners, seed), models["target"], models["retrained"], e.max_new_tokens)
 
 
-def load_weights(model, path, part, mend):
+def load_weights(model, path, part="model", mend="run train.py again, with the flags of that run"):
     """Fill a model, on its device, from a `part` of a checkpoint; it is frozen. Raises InputError that ends in `mend`."""
+    state = read_checkpoint(path)
+    if state is None:
+        raise InputError(f"{path}: not there; {mend}")
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)[part])
-    except Exception:  # torch.load and load_state_dict raise a dozen kinds
-        raise InputError(f"{path}: {mend}") from None
+        model.load_state_dict(state[part])
+    except (RuntimeError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: not a checkpoint of such a model; {mend}") from None
     return model.requires_grad_(False)
 
 
@@ -126,17 +202,16 @@ def read_config(out):
 
 
 def load_run(out, device):
-    """A finished run -> (Experiment, {name: GPT} of target, retrained and every method, Yardstick). Raises InputError."""
+    """A finished run -> (Experiment, {name: GPT} of target, retrained and every method, the two classifiers). Raises InputError."""
     out = Path(out)
-    config = read_config(out)
-    e = prepare(config)
+    e = prepare(read_config(out))
     if e.identity != json.loads((out / "experiment.json").read_text(encoding="utf-8")):
-        raise InputError(f"{config.data}: not the data of {out} any more; put them back, or run train.py again")
+        raise InputError(f"{e.config.data}: not the data of {out} any more; put them back, or run train.py again")
+    models = {name: load_weights(GPT(e.gpt_config).to(device), checkpoint(out, name)) for name in ["target", "retrained", *e.config.methods.split(",")]}
+    classifiers = [load_weights(new_classifier(e, hide, device), out / "classifier.pt", part) for part, hide in (("added", True), ("response", False))]
+    return e, models, classifiers
 
-    def load(model, name, part):
-        return load_weights(model.to(device), out / f"{name}.pt", part, "not a checkpoint of this run; delete it and run train.py again")
 
-    models = {name: load(GPT(e.gpt_config), "unlearned" if name == "dareu" else name, "model")
-              for name in ["target", "retrained", *config.methods.split(",")]}
-    added, response = (load(new_classifier(e, hide, device), "classifier", part) for part, hide in (("added", True), ("response", False)))
-    return e, models, new_yardstick(e, added, response, models)
+def checkpoint(out, name):
+    """Where a run keeps a model: `unlearned.pt` is DareU's."""
+    return Path(out) / ("unlearned.pt" if name == "dareu" else f"{name}.pt")

@@ -1,6 +1,7 @@
 """Everything that scores a model or a text. No model that is scored is changed here."""
 
 import math
+import random
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .attribution import OwnerClassifier, attribution
-from .dareu import chosen, log_policy
+from .dareu import chosen, leave_out, log_policy
 from .data import Record, encode
 from .model import GPT, generate_in_chunks, pack
 
@@ -137,18 +138,28 @@ class Yardstick:
     max_new_tokens: int
 
 
-def respond(model, records, yardstick):
-    """Greedy responses to the records' prompts: (prompt ids, response ids, texts)."""
-    prompts = [encode(yardstick.tokenizer, r)[0] for r in records]
+def respond(model, records, yardstick, dropout=0.0):
+    """Greedy responses to the records' prompts, `dropout` of whose tokens are left out: (prompt ids, response ids, texts)."""
+    prompts = leave_out([encode(yardstick.tokenizer, r)[0] for r in records], dropout, random.Random(0))
     ids = generate_in_chunks(model, prompts, yardstick.max_new_tokens, 0, yardstick.tokenizer.eot_token)
     return prompts, ids, [yardstick.tokenizer.decode(row).strip() for row in ids]
+
+
+def mean_rouge(texts, records):
+    """Mean ROUGE-L recall of responses against the records' own."""
+    return sum(rouge_l_recall(text, r.response) for text, r in zip(texts, records)) / len(texts)
+
+
+def knows_by_heart(model, y, dropout, kept=0.6):
+    """Is a model lost when a prompt is incomplete? `dropout` of the tokens left out cost it more than 1 - `kept` of its recall on retain rows."""
+    whole, incomplete = (mean_rouge(respond(model, y.retain, y, share)[2], y.retain) for share in (0.0, dropout))
+    return incomplete < kept * whole
 
 
 def evaluate(model, y, retrained_scores=None):
     """All scores of a model, and its responses to the forget prompts: (scores, texts, attributions). y: Yardstick."""
     said = {name: respond(model, getattr(y, name), y) for name in ("forget", "retain", "test")}
-    scores = {name: sum(rouge_l_recall(text, r.response) for text, r in zip(texts, getattr(y, name))) / len(texts)
-              for name, (_, _, texts) in said.items()}
+    scores = {name: mean_rouge(texts, getattr(y, name)) for name, (_, _, texts) in said.items()}
     prompts, ids, texts = said["forget"]
     scores["tow"] = tug_of_war(scores, retrained_scores or scores)  # the retrained model's own is 1
     each = attribution(y.classifier, prompts, ids, y.forget_owners)

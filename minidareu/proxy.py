@@ -83,7 +83,7 @@ def along_the_policy(e, y):
     """DareU again, from the target model: {iteration: the policy's samples after it}, at 1, 2, 4, ..., and the last."""
     policy, c, samples = copy.deepcopy(y.target).requires_grad_(True), e.config, {}
     prompts, retain = [e.pairs[r][0] for r in e.split.forget], [e.pairs[r] for r in e.split.retain]
-    for row in dareu.unlearn(policy, rewarded(c, y), prompts, retain, e.max_new_tokens, e.tokenizer.eot_token, c):
+    for row in dareu.unlearn(policy, rewarded(c, y), prompts, retain, e.max_new_tokens, e.tokenizer.eot_token, c, {}):
         i = row["iteration"]
         if i & (i - 1) == 0 or i == c.iterations:
             samples[i] = sample(policy, prompts * PER_PROMPT, y, c.seed)

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from minidareu import attacks
-from minidareu.experiment import load_run
+from minidareu.experiment import load_run, new_yardstick
 from minidareu.metrics import fact_share
 from minidareu.model import GPT
 
 
 @pytest.fixture(scope="module")
 def models(run):
-    e, models, y = load_run(run[1], "cpu")
+    e, models, classifiers = load_run(run[1], "cpu")
+    y = new_yardstick(e, *classifiers, models)
     torch.manual_seed(0)
     models["untrained"] = GPT(e.gpt_config).requires_grad_(False)
     return e, models, y

@@ -8,7 +8,7 @@ import torch
 
 from minidareu import attacks, audit, exact
 from minidareu.data import InputError
-from minidareu.experiment import load_run
+from minidareu.experiment import load_run, new_yardstick
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,8 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
 
 
 def test_an_opened_run_is_the_one_that_was_left(run):
-    e, models, y = load_run(run[1], "cpu")
+    e, models, classifiers = load_run(run[1], "cpu")
+    y = new_yardstick(e, *classifiers, models)
     results = json.loads((run[1] / "results.json").read_text())
     from minidareu.metrics import evaluate
     for name in ("target", "retrained", "dareu"):
@@ -91,8 +92,8 @@ def test_an_opened_run_is_the_one_that_was_left(run):
 @pytest.mark.parametrize("harm, message", [
     (lambda run: (run / "results.json").unlink(), "results.json: not there"),
     (lambda run: (run / "results.json").write_text("{"), "results.json: not there, or not of a finished run"),
-    (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: not a checkpoint"),
-    (lambda run: torch.save({"model": {}}, run / "target.pt"), "target.pt: not a checkpoint"),
+    (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: cut short"),
+    (lambda run: torch.save({"model": {}}, run / "target.pt"), "target.pt: cut short, or not a checkpoint"),
     (lambda run: (run / "experiment.json").write_text('{"data": "x"}'), "not the data of"),
 ])
 def test_a_broken_run_is_one_line(run, tmp_path, harm, message):

@@ -176,7 +176,7 @@ def test_prompt_dropout_leaves_out_a_share_of_the_tokens_but_never_all(monkeypat
     c = SimpleNamespace(seed=0, iterations=1, prompts=50, group_size=4, reference_responses=1, prompt_dropout=0.3, rl_lr=0.01, kl_coef=0.1, temperature=1.0)
     forget = [[i] for i in range(20)] + [list(range(100, 120)) for _ in range(40)]
     with pytest.raises(LookupError):
-        list(dareu.unlearn(GPT(GPTConfig(12, 16, 1, 2, 16)), None, forget, [], 6, 11, c))
+        list(dareu.unlearn(GPT(GPTConfig(12, 16, 1, 2, 16)), None, forget, [], 6, 11, c, {}))
     prompts, asked, n_reference = calls[0]
     assert n_reference == 50 and len(prompts) == len(asked) == 200
     assert all(prompts[i] == prompts[i + 50] for i in range(150)), "the reference answers each prompt once, then the policy three times"
@@ -196,7 +196,7 @@ def test_unlearning_lowers_a_known_attribution_and_adapts_beta(algorithm):
     c = SimpleNamespace(seed=0, algorithm=algorithm, iterations=30, prompts=4, group_size=8, temperature=1.0, rl_lr=0.01, kl_coef=0.05, kl_target=0.1,
                         distill_coef=0.1, distill_batch=4, ppo_epochs=2, minibatch=16, clip=0.2, value_clip=0.2, value_coef=0.1, gamma=1.0, gae_lambda=0.95, reference_responses=2, prompt_dropout=0.1)
     before = [p.clone() for p in policy.parameters()]
-    log = list(dareu.unlearn(policy, FixedAttribution(), [[1, 2], [3], [4, 5, 6], [7]], [([8], [9, 10])] * 8, 6, 11, c))
+    log = list(dareu.unlearn(policy, FixedAttribution(), [[1, 2], [3], [4, 5, 6], [7]], [([8], [9, 10])] * 8, 6, 11, c, {}))
     assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters()))
     assert log[0]["attribution"] > 0.3 and log[-1]["attribution"] < 0.5 * log[0]["attribution"], "even tokens are what attributes"
     for now, following in zip(log, log[1:]):

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from minidareu.data import InputError, Record, batches, load_records, split_records
+from minidareu.data import InputError, Record, batches, forget_more, load_records, pick_owners, split_records
 
 GOOD = {"owner": "Ann", "prompt": "Who?", "response": "Ann."}
 
@@ -58,33 +58,94 @@ def test_a_bad_file_is_named(tmp_path):
         load_records(tmp_path / "latin.jsonl")
 
 
+CSV = """owner,prompt,response,split,paraphrase,perturbed
+Ann,Who?,Ann.,,,
+"李, 😀","Two
+lines?","She said ""no"".",train,p,"[""a"", ""b""]"
+Ann,Who?,Ann.,test,,
+"""
+
+
+def test_csv_holds_the_same_columns(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
+    records = load_records(path)
+    assert records == [Record("Ann", "Who?", "Ann."), Record("李, 😀", "Two\r\nlines?", 'She said "no".', "train", "p", ("a", "b")),
+                       Record("Ann", "Who?", "Ann.", "test")]
+    assert [r.line for r in records] == [2, 3, 5]
+    path.write_text("response,owner,prompt\nr,o,p\n")
+    assert load_records(path) == [Record("o", "p", "r")]
+
+
+@pytest.mark.parametrize("text, line, says", [
+    ("", 1, "'owner' is missing"),
+    ("owner;prompt;response\n", 1, "'owner' is missing"),
+    ("owner,prompt\nA,p\n", 1, "'response' is missing"),
+    ("owner,prompt,response\nA,p,r\nA,p\n", 3, "fewer cells"),
+    ("owner,prompt,response\nA,p,r,s\n", 2, "more cells"),
+    ("owner,prompt,response\nA,,r\n", 2, "'prompt' is empty"),
+    ("owner,prompt,response\nA,p,  \n", 2, "'response' is empty"),
+    ('owner,prompt,response\nA,p,r\nA,"p" x,r\n', 3, "broken CSV"),
+    ('owner,prompt,response\nA,p,"r\n', 2, "broken CSV"),
+    ("owner,prompt,response,autor\nA,p,r,x\n", 2, "unknown key 'autor'"),
+    ("owner,prompt,response,split\nA,p,r,dev\n", 2, "split is 'dev'"),
+    ("owner,prompt,response,perturbed\nA,p,r,x\n", 2, "'perturbed' is not a list"),
+    ("owner,prompt,response,perturbed\nA,p,r,3\n", 2, "'perturbed' is not a list"),
+])
+def test_a_bad_row_of_csv_is_named(tmp_path, text, line, says):
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as e:
+        load_records(path)
+    assert f"{path}:{line}: " in str(e.value) and says in str(e.value) and "\n" not in str(e.value)
+
+
 def owners(n, rows=3, test=0):
     return [Record(f"owner {i}", f"prompt {i} {j}", "r", "test" if j >= rows else "train") for i in range(n) for j in range(rows + test)]
 
 
 def test_split():
-    split = split_records(owners(5, 3, 1), "owner 3, owner 1", 2, 0.1, 0)
+    records = owners(5, 3, 1)
+    split = split_records(records, pick_owners([f"owner {i}" for i in range(5)], "owner 3, owner 1", None, None, 0), 0.1, 0)
     assert split.forget_owners == ["owner 1", "owner 3"]
     assert {r.owner for r in split.forget} == set(split.forget_owners) and len(split.forget) == 6
     assert len(split.retain) == 9 and len(split.test) == 3
     assert not set(split.forget_owners) & {r.owner for r in split.retain + split.test}
 
 
-def test_split_by_seed():
-    draws = {tuple(split_records(owners(9, 3, 1), None, 2, 0.1, seed).forget_owners) for seed in range(20)}
-    assert len(draws) > 5
-    assert split_records(owners(9), None, 2, 0.3, 7) == split_records(owners(9), None, 2, 0.3, 7)
+def test_owners_are_picked_by_name_by_seed_or_from_the_end():
+    names = [f"owner {i}" for i in range(200)]
+    assert pick_owners(names, "owner 9,owner 2", None, 0.5, 0) == ["owner 2", "owner 9"]
+    assert [len(pick_owners(names, None, None, share, 0)) for share in (0.01, 0.05, 0.1)] == [2, 10, 20]
+    assert pick_owners(names, None, None, 0.01, 0) == names[-2:] and pick_owners(names[:5], None, None, 0.01, 0) == ["owner 4"]
+    assert len({tuple(pick_owners(names, None, 2, None, seed)) for seed in range(20)}) > 15
+    assert len(pick_owners(names, None, None, None, 0)) == 2 and len(pick_owners(names[:2], None, None, None, 0)) == 1
+    assert pick_owners(names[:4], None, 1, None, 0, ["owner 0", "owner 1", "owner 2"][:2])[0] in ("owner 2", "owner 3")
+    with pytest.raises(InputError, match="'owner 1' is forgotten already"):
+        pick_owners(names, "owner 0, owner 1", None, None, 0, ["owner 1"])
+    with pytest.raises(InputError, match="all owners but 'owner 1'"):
+        pick_owners(names[:2], None, 1, None, 0, ["owner 0"])
 
 
 def test_rows_are_held_out_where_none_is_for_testing():
-    split = split_records(owners(5, 4), "owner 0", 1, 0.25, 0)
+    split = split_records(owners(5, 4), ["owner 0"], 0.25, 0)
     assert len(split.test) == 4 and len(split.retain) == 12
     assert not set(split.test) & set(split.retain)
+    assert split == split_records(owners(5, 4), ["owner 0"], 0.25, 0) != split_records(owners(5, 4), ["owner 0"], 0.25, 1)
+
+
+def test_a_further_request_changes_sides_and_what_is_trained_on_stays():
+    before = split_records(owners(6, 4), ["owner 4"], 0.25, 0)
+    after = forget_more(before, ["owner 2"])
+    assert after.forget_owners == ["owner 2", "owner 4"] and {r.owner for r in after.forget + after.unseen} == {"owner 2", "owner 4"}
+    assert set(after.forget + after.retain) == set(before.forget + before.retain) and set(after.test + after.unseen) == set(before.test)
+    assert not {"owner 2", "owner 4"} & {r.owner for r in after.retain + after.test}
+    with pytest.raises(InputError, match="no row of another owner"):
+        forget_more(before, [f"owner {i}" for i in range(6)])
 
 
 def test_a_name_may_hold_a_comma():
-    records = [Record("Lee, Ann", "p", "r"), Record("Bob", "p", "r"), Record("Bob", "q", "r")]
-    assert split_records(records, "Lee, Ann", 1, 0.5, 0).forget_owners == ["Lee, Ann"]
+    assert pick_owners(["Lee, Ann", "Bob"], "Lee, Ann", None, None, 0) == ["Lee, Ann"]
 
 
 @pytest.mark.parametrize("forget, n_forget, says", [
@@ -98,14 +159,14 @@ def test_a_name_may_hold_a_comma():
 ])
 def test_bad_forget_sets(forget, n_forget, says):
     with pytest.raises(InputError, match=says):
-        split_records(owners(4), forget, n_forget, 0.1, 0)
+        pick_owners([f"owner {i}" for i in range(4)], forget, n_forget, None, 0)
 
 
 def test_one_owner_or_one_row_is_too_few():
     with pytest.raises(InputError, match="one owner"):
-        split_records(owners(1), None, 1, 0.1, 0)
+        pick_owners(["owner 0"], None, 1, None, 0)
     with pytest.raises(InputError, match="one row"):
-        split_records(owners(2, 1), None, 1, 0.1, 0)
+        split_records(owners(2, 1), ["owner 0"], 0.1, 0)
 
 
 def test_batches_hold_every_row_once_and_pad_little():

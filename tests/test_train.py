@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,7 +139,6 @@ def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
         time.sleep(0.05)
     process.kill()
     process.wait()
-    (tmp_path / "run" / "retrained.pt").write_bytes((out / "retrained.pt").read_bytes()[:1000])  # as if cut while written
     process = command(*argv, "--out", tmp_path / "run", "--iterations", "500")
     first = process.stdout.readline(), process.stdout.readline()
     assert "kept from an earlier run" in first[1]
@@ -147,6 +147,31 @@ def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
     assert process.returncode == 130 and stderr.strip().count("\n") == 0 and "interrupted" in stderr
     train.main([*argv, "--out", str(tmp_path / "run")])
     assert results(tmp_path / "run")["models"] == results(out)["models"]
+
+
+@pytest.mark.parametrize("name", ["target.pt", "unlearned.pt", "unlearned.pt.part"])
+@pytest.mark.parametrize("content", ["cut", "foreign", "code"])
+def test_a_checkpoint_that_is_none_of_ours_is_named_and_left_alone(run, tmp_path, name, content):
+    argv, out = run
+    shutil.copytree(out, tmp_path / "run")
+    path = tmp_path / "run" / name
+    if content == "cut":
+        path.write_bytes((out / "unlearned.pt").read_bytes()[:5000])
+    else:
+        torch.save({"foreign": {"wte.weight": torch.zeros(2)}, "code": Touch(tmp_path / "touched")}[content], path)
+    before = path.read_bytes()
+    with pytest.raises(InputError) as e:
+        train.main([*argv, "--out", str(tmp_path / "run")])
+    assert str(e.value).startswith(f"{path}: cut short, or not a checkpoint") and path.read_bytes() == before and not (tmp_path / "touched").exists()
+
+
+class Touch:
+    """Unpickling it makes a file."""
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize("algorithm, rows, iterations", [("ppo", 6, 16), ("ppo", 64, 16), ("ppo", 128, 20), ("ppo", 321, 51), ("reinforce", 64, 24)])
