@@ -185,8 +185,10 @@ def main(argv=None):
          **{name: {"response": texts[i], "attribution": each[i]} for name, (_, texts, each) in results.items()}}
         for i, r in enumerate(split.forget)])
     versions = {"python": platform.python_version(), **{m.__name__: m.__version__ for m in (torch, tiktoken, numpy)}}
+    owners = {name: [i for i, r in enumerate(split.forget) if r.owner == name] for name in split.forget_owners}
+    by_owner = {name: {owner: sum(each[i] for i in rows) / len(rows) for owner, rows in owners.items()} for name, (_, _, each) in results.items()}
     summary = {"dataset": config.data, "owners": len(split.owners), "forget": split.forget_owners, "seed": config.seed, "device": device,
-               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "steps": last_step,
+               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "attribution_by_owner": by_owner, "steps": last_step,
                "seconds": seconds}
     write_json(out / "results.json", summary)
     try:

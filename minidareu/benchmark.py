@@ -69,9 +69,9 @@ METHOD_COLUMNS = {
 SCORES = ["tow", "attribution", "judge", "fact_recall", "name_kept", "perplexity"]
 
 
-def run(out, flags, reuse, threads):
-    """Results of one run of `train.py`, made unless they are there; `reuse`: a run of the same seed, for the models that it has trained."""
-    command = [sys.executable, str(ROOT / "train.py"), "--data", str(DATA), "--out", str(out), "--reuse", str(reuse), *map(str, flags)]
+def run(out, flags, threads):
+    """Results of one run of `train.py`, made unless they are there. Raises RuntimeError where it fails."""
+    command = [sys.executable, str(ROOT / "train.py"), "--out", str(out), *map(str, flags)]
     done = out / "command.json"  # the command of finished results
     if not (done.exists() and json.loads(done.read_text(encoding="utf-8")) == command[2:]):
         out.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,13 @@ def run(out, flags, reuse, threads):
 
 
 def run_all(jobs, workers):
-    """{name: (out, flags, reuse)} -> {name: results}, side by side. PyTorch gets its share of the cores in each."""
+    """{name: (out, flags, reuse)} -> {name: results}, side by side. PyTorch gets its share of the cores in each.
+
+    reuse: a run of the same seed, for the models that it has trained."""
     threads = max(1, os.cpu_count() // workers)
     bar, results = tqdm(total=len(jobs), desc="runs", disable=None), {}
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(run, *job, threads): name for name, job in jobs.items()}
+        futures = {pool.submit(run, out, ["--data", DATA, "--reuse", reuse, *flags], threads): name for name, (out, flags, reuse) in jobs.items()}
         for future in as_completed(futures):
             try:
                 models = future.result()["models"]

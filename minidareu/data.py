@@ -41,14 +41,33 @@ class Split:
 
 def load_records(path):
     """Read JSON lines, or CSV where the file's name ends so. Raises InputError that names the file, the line and the mend."""
-    records = [parse_record(row, f"{path}:{line}", line) for line, row in (csv_rows if is_csv(path) else json_rows)(path)]
-    if not records:
-        raise InputError(f"{path}: holds no record; write one {'row' if is_csv(path) else 'JSON object'} a line")
+    records = []
+    for line, row in read_rows(path, ("owner", "prompt", "response")):
+        if is_csv(path) and "perturbed" in row:
+            try:
+                row["perturbed"] = json.loads(row["perturbed"])
+            except (ValueError, RecursionError):
+                raise InputError(f"{path}:{line}: 'perturbed' is not a list; give a JSON list of strings, such as [\"one\", \"two\"]") from None
+        records.append(parse_record(row, f"{path}:{line}", line))
     trained = {r.owner for r in records if r.split == "train"}
     for r in records:
         if r.owner not in trained:
             raise InputError(f"{path}:{r.line}: owner {r.owner!r} has test rows alone; add a train row")
     return records
+
+
+def read_rows(path, keys):
+    """(number of its line, dict) of each row of a file: JSON lines, or CSV. Raises InputError, as for a row without one of `keys`."""
+    rows = list((csv_rows if is_csv(path) else json_rows)(path))
+    if not rows:
+        raise InputError(f"{path}: holds no record; write {'a header, and one row a line' if is_csv(path) else 'one JSON object a line'}")
+    for line, row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{line}: not a JSON object; write {{{', '.join(f'{json.dumps(key)}: ...' for key in keys)}}}")
+        for key in keys:
+            if key not in row:
+                raise InputError(f"{path}:{line}: key {key!r} is missing; add it as a non-empty string")
+    return rows
 
 
 def is_csv(path):
@@ -59,9 +78,9 @@ def read_text(path):
     """Raises InputError for a file that can't be read or is not UTF-8."""
     try:
         return Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, ValueError) as e:
-        if isinstance(e, UnicodeDecodeError):
-            raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
         raise InputError(f"{path}: {(getattr(e, 'strerror', None) or str(e)).lower()}; give a readable file of JSON lines or CSV") from None
 
 
@@ -76,39 +95,28 @@ def json_rows(path):
 
 
 def csv_rows(path):
-    """CSV with a header -> (number of the line that a row begins on, dict of its cells that are not empty)."""
+    """CSV with a header -> (number of the line that a row begins on, dict of the cells that are not empty)."""
     csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    begins = 1
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    begins, header = 1, None
     try:
-        for name in ("owner", "prompt", "response"):
-            if name not in (reader.fieldnames or ()):
-                raise InputError(f"{path}:1: column {name!r} is missing; begin with a header such as {','.join(KEYS[:4])}")
-        begins = reader.line_num + 1
-        for row in reader:
-            if None in row or None in row.values():
-                raise InputError(f"{path}:{begins}: has {'more' if None in row else 'fewer'} cells than the header; quote a text that holds a comma")
-            optional = {name: text for name, text in row.items() if text or name in ("owner", "prompt", "response")}
-            if "perturbed" in optional:
-                optional["perturbed"] = json.loads(optional["perturbed"])
-            yield begins, optional
+        for cells in reader:
+            if header is None:
+                header = cells
+            elif cells and len(cells) != len(header):
+                raise InputError(f"{path}:{begins}: has {len(cells)} cells, and the header {len(header)}; quote a text that holds a comma")
+            elif cells:
+                yield begins, {name: cell for name, cell in zip(header, cells) if cell}
             begins = reader.line_num + 1
     except csv.Error as e:
         raise InputError(f"{path}:{begins}: broken CSV ({e}); quote a text that holds a comma, a quote or a line break") from None
-    except (json.JSONDecodeError, RecursionError):
-        raise InputError(f"{path}:{begins}: 'perturbed' is not a list; give a JSON list of strings, such as [\"one\", \"two\"]") from None
 
 
 def parse_record(row, where, line):
     """One row of a dataset -> Record. `where` (file and line number) begins the message of an InputError."""
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: not a JSON object; write {{\"owner\": ..., \"prompt\": ..., \"response\": ...}}")
     for key in row:
         if key not in KEYS:
             raise InputError(f"{where}: unknown key {key!r}; remove it or use one of {', '.join(KEYS)}")
-    for key in ("owner", "prompt", "response"):
-        if key not in row:
-            raise InputError(f"{where}: key {key!r} is missing; add it as a non-empty string")
     perturbed = row.get("perturbed", [])
     if not isinstance(perturbed, list):
         raise InputError(f"{where}: 'perturbed' is not a list; give a list of non-empty strings")

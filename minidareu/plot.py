@@ -172,3 +172,27 @@ def plot_proxy(audits, path):
         ax.legend(fontsize=8)
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
+
+
+def plot_sequence(requests, path):
+    """ToW along the requests, and below it the attribution of everyone forgotten so far. requests: what `sequence.json` holds."""
+    n, owners = len(requests), [name for r in requests for name in r["owners"]]
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(2.5 + 0.7 * n, 3.2 + 0.3 * len(owners)), layout="constrained", sharex=True,
+                                         height_ratios=[2.4, 0.8 + 0.3 * len(owners)])
+    x = range(1, n + 1)
+    for name, style in (("dareu", "-o"), ("target", "k--s")):
+        top.plot(x, [r["models"][name]["tow"] for r in requests], style, ms=4, label=name)
+    top.set(title="Tug-of-War, of all forgotten so far", ylabel="ToW (1 is perfect)", ylim=(-0.02, 1.04))
+    top.grid(alpha=0.3)
+    top.legend(fontsize=8)
+    grid = [[r["attribution"].get(owner, float("nan")) for r in requests] for owner in owners]
+    image = bottom.imshow(grid, cmap="Reds", vmin=0, vmax=1, aspect="auto", extent=(0.5, n + 0.5, len(owners) - 0.5, -0.5))
+    for i, row in enumerate(grid):
+        for j, value in enumerate(row):
+            if value == value:  # not yet forgotten: nan
+                bottom.text(j + 1, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if value > 0.6 else "black")
+    bottom.set(title="attribution of the responses to each forgotten owner's prompts", xlabel="request", xticks=list(x))
+    bottom.set_yticks(range(len(owners)), owners, fontsize=8)
+    figure.colorbar(image, ax=bottom, label="attribution")
+    figure.savefig(path, dpi=150, format="png")
+    plt.close(figure)

@@ -54,6 +54,9 @@ def test_a_bad_file_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no record"):
         load_records(write(tmp_path, "", " "))
     (tmp_path / "latin.jsonl").write_bytes(b'{"owner": "\xe9"}')
+    (tmp_path / "empty.csv").write_text("owner,prompt,response\n")
+    with pytest.raises(InputError, match="holds no record; write a header"):
+        load_records(tmp_path / "empty.csv")
     with pytest.raises(InputError, match="not UTF-8"):
         load_records(tmp_path / "latin.jsonl")
 
@@ -78,12 +81,11 @@ def test_csv_holds_the_same_columns(tmp_path):
 
 
 @pytest.mark.parametrize("text, line, says", [
-    ("", 1, "'owner' is missing"),
-    ("owner;prompt;response\n", 1, "'owner' is missing"),
-    ("owner,prompt\nA,p\n", 1, "'response' is missing"),
-    ("owner,prompt,response\nA,p,r\nA,p\n", 3, "fewer cells"),
-    ("owner,prompt,response\nA,p,r,s\n", 2, "more cells"),
-    ("owner,prompt,response\nA,,r\n", 2, "'prompt' is empty"),
+    ("owner;prompt;response\nA;p;r\n", 2, "'owner' is missing"),
+    ("owner,prompt\nA,p\n", 2, "'response' is missing"),
+    ("owner,prompt,response\nA,p,r\nA,p\n", 3, "has 2 cells, and the header 3"),
+    ("owner,prompt,response\nA,p,r,s\n", 2, "has 4 cells, and the header 3"),
+    ("owner,prompt,response\nA,,r\n", 2, "'prompt' is missing"),
     ("owner,prompt,response\nA,p,  \n", 2, "'response' is empty"),
     ('owner,prompt,response\nA,p,r\nA,"p" x,r\n', 3, "broken CSV"),
     ('owner,prompt,response\nA,p,"r\n', 2, "broken CSV"),
