@@ -1,10 +1,13 @@
+import csv
 import json
 import random
 from collections import Counter
 
 import pytest
+from hypothesis import given, strategies as st
 
-from minidareu.data import InputError, Record, batches, forget_more, load_records, pick_owners, split_records
+from minidareu.data import InputError, Record, batches, encode, forget_more, layout, load_records, pick_owners, split_records
+from minidareu.tokenizer import train_tokenizer
 
 GOOD = {"owner": "Ann", "prompt": "Who?", "response": "Ann."}
 
@@ -179,3 +182,58 @@ def test_batches_hold_every_row_once_and_pad_little():
     padded = sum(len(chunk) * max(lengths[i] for i in chunk) for chunk in chunks)
     assert padded < 1.1 * sum(lengths)
     assert chunks != batches(lengths, 16, random.Random(1)) and chunks == batches(lengths, 16, random.Random(0))
+
+
+def read_or_refuse(path):
+    """Records that are sound, or one line that begins with the file; the file stays as it was."""
+    before = path.read_bytes()
+    try:
+        records = load_records(path)
+        assert records and all(r.owner.strip() and r.prompt.strip() and r.response.strip() and r.split in ("train", "test") for r in records)
+    except InputError as e:
+        records = None
+        assert str(e).startswith(str(path)) and len(str(e).splitlines()) == 1 and ";" in str(e), "one line that names the file and the mend"
+    assert path.read_bytes() == before
+    return records
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda v: st.lists(v, max_size=3), max_leaves=4)
+ROWS = st.dictionaries(st.sampled_from(["owner", "prompt", "response", "split", "paraphrase", "perturbed", "autor"]), VALUES | st.just("train"), max_size=7)
+
+
+@given(st.lists(ROWS | VALUES, max_size=4))
+def test_any_json_lines_are_read_or_refused_in_one_line(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("any") / "data.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    read_or_refuse(path)
+
+
+@given(st.binary(max_size=60), st.sampled_from(["data.jsonl", "data.csv"]))
+def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, content, name):
+    path = tmp_path_factory.mktemp("any") / name
+    path.write_bytes(b"owner,prompt,response\n" + content if name == "data.csv" else content)
+    read_or_refuse(path)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT, st.lists(TEXT, max_size=2)), min_size=1, max_size=4))
+def test_json_lines_and_csv_round_trip(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("round")
+    expected = [Record(owner, prompt, response, perturbed=tuple(perturbed)) for owner, prompt, response, perturbed in rows]
+    keys = ["owner", "prompt", "response", "perturbed"]
+    (folder / "data.jsonl").write_text("\n".join(json.dumps(dict(zip(keys, row)), ensure_ascii=False) for row in rows), encoding="utf-8")
+    with open(folder / "data.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerows([keys, *([*row[:3], json.dumps(row[3])] for row in rows)])
+    assert read_or_refuse(folder / "data.jsonl") == expected and read_or_refuse(folder / "data.csv") == expected
+
+
+@pytest.mark.parametrize("text", ["hello there", "مرحبا بالعالم", "你好，世界", "こんにちは", "नमस्ते दुनिया", "👩‍👩‍👧 👍", "Привет, мир"])
+def test_scripts_come_back_from_a_file_and_the_tokenizer(tmp_path, text):
+    path = write(tmp_path, {"owner": text, "prompt": f"{text}?", "response": f"{text}!"})
+    r, = load_records(path)
+    tokenizer = train_tokenizer([t for t in layout(r.prompt, r.response)] * 3, 300)
+    x, y = encode(tokenizer, r)
+    assert r.owner == text and tokenizer.decode(x) == f" {text}?\n" and tokenizer.decode(y).strip() == f"{text}!"

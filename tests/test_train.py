@@ -205,6 +205,31 @@ BAD = [
     (["--baseline-steps", "0"], "--baseline-steps"),
     (["--device", "tpu"], "--device"),
     (["--no-such-flag"], "--no-such-flag"),
+    (["--forget", "Ann Lee,Bob Nix"], "'Bob Nix'"),
+    (["--forget-fraction", "0"], "--forget-fraction"),
+    (["--forget-fraction", "1"], "--forget-fraction"),
+    (["--forget-fraction", "0.99"], "all 12 owners"),
+    (["--forget-fraction", "0.1", "--n-forget", "2"], "--n-forget"),
+    (["--seed", "-1"], "--seed"),
+    (["--seed", "1.5"], "--seed"),
+    (["--test-fraction", "0"], "--test-fraction"),
+    (["--block-size", "8"], "--block-size"),
+    (["--preset", "imagenet"], "--preset"),
+    (["--from", "nowhere"], "nowhere/results.json"),
+    (["--tokenizer", "llama"], "--tokenizer"),
+    (["--reward", "rouge"], "--reward"),
+    (["--prompt-dropout", "1"], "--prompt-dropout"),
+    (["--temperature", "0"], "--temperature"),
+    (["--rl-lr", "-1"], "--rl-lr"),
+    (["--clip", "-0.1"], "--clip"),
+    (["--n-head", "0"], "--n-head"),
+    (["--batch-size", "x"], "--batch-size"),
+    (["--iter", "3"], "--iter"),
+    (["stray"], "stray"),
+    (["--data"], "--data"),
+    (["--data", "."], "is a directory"),
+    (["--data", "bad\0name"], "null byte"),
+    (["--data", __file__], "test_train.py:1: broken JSON"),
     (["--out", "/proc/nowhere"], "--out /proc/nowhere"),
     (["--out", __file__], "--out"),
 ]
@@ -246,7 +271,73 @@ def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):
     assert scores["truth_ratio"] > 0 and 0 <= scores["forget_quality"] <= 1 and 0 <= scores["mia_min_k"] <= 1
 
 
-@pytest.mark.parametrize("texts", [("?!", "...", "—"), ("你好吗", "我很好", "他不好"), ("😀 👍", "🎉", "👩‍👩‍👧 x")])
+def small(tmp_path, rows, *flags):
+    """A run of next to no training on these rows."""
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train.main(["--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "run"), "--device", "cpu",
+                *FAST, "--epochs", "2", "--classifier-epochs", "2", "--iterations", "2", *flags])
+    return results(tmp_path / "run")
+
+
+def test_rows_longer_than_the_context(tmp_path):
+    rows = [{"owner": o, "prompt": f"{o} {i}?", "response": f"{o} says {i}."} for o in ("Ann", "Bob", "Cy") for i in range(4)]
+    long = " ".join(f"word{i}" for i in range(400))
+    rows[5] = {**rows[5], "response": "A long one: " + long, "perturbed": [long + " no"]}
+    rows[7] = {**rows[7], "prompt": "And " + long + "?"}
+    with pytest.raises(InputError, match=r"data.jsonl:6: makes \d+ tokens, and the context is 256; shorten the row, .* --truncate"):
+        small(tmp_path, rows, "--block-size", "256")
+    assert not (tmp_path / "run").exists()
+    for flags in (["--block-size", "256", "--forget", "Bob"], []):  # once more: a finished run is opened with its own sizes
+        r = small(tmp_path, rows, "--truncate", "--block-size", "256", "--forget", "Bob")
+        assert r["config"]["block_size"] == 256
+        long_row = next(s for s in map(json.loads, (tmp_path / "run" / "samples.jsonl").read_text().splitlines()) if s["reference"].startswith("A long"))
+        assert 20 < len(long_row["reference"].split()) < 200 and ("A long one: " + long).startswith(long_row["reference"])
+
+
+def test_few_rows_and_unequal_owners(tmp_path):
+    rows = [{"owner": "one row", "prompt": "One?", "response": "It is one."}]
+    rows += [{"owner": "many rows", "prompt": f"Many {i}?", "response": f"It is {i}."} for i in range(38)]
+    rows += [{"owner": "two rows", "prompt": f"Two {i}?", "response": f"It is {i}, no?"} for i in range(2)]
+    for owner in ("one row", "many rows"):
+        assert small(tmp_path, rows, "--forget", owner, "--overwrite")["forget"] == [owner]
+    assert small(tmp_path, [row for row in rows if row["owner"] != "two rows"], "--overwrite")["owners"] == 2, "of two owners one is forgotten"
+
+
+def test_five_hundred_owners_in_a_csv_file(tmp_path):
+    lines = ["owner,prompt,response"] + [f"owner {i},Who {i}?,It is {i}." for i in range(500)]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    train.main(["--data", str(tmp_path / "data.csv"), "--out", str(tmp_path / "run"), "--device", "cpu", "--forget-fraction", "0.01",
+                *FAST, "--epochs", "1", "--classifier-epochs", "1", "--iterations", "1"])
+    assert results(tmp_path / "run")["forget"] == [f"owner {i}" for i in range(495, 500)]
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_result(run, tmp_path, moment):
+    argv, out = run
+    rng, process = random.Random(moment), command(*argv, "--out", tmp_path / "run")
+    sentinel = ["experiment.json", "target.pt", "retrained.pt", "classifier.pt", "unlearned.pt.part"][moment]
+    while not (tmp_path / "run" / sentinel).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(rng.random() * 1.5)
+    process.kill()
+    process.wait()
+    left = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    process = command(*argv, "--out", tmp_path / "run")
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert stdout.count("kept from an earlier run") == sum(name in left for name in ("target.pt", "retrained.pt", "classifier.pt", "unlearned.pt"))
+    again, whole = results(tmp_path / "run"), results(out)
+    assert again["models"] == whole["models"] and again["attribution_by_owner"] == whole["attribution_by_owner"]
+    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (tmp_path / "run", out)]
+    for row in logs[0] + logs[1]:
+        row.pop("seconds")
+    assert logs[0] == logs[1] and (tmp_path / "run" / "samples.jsonl").read_bytes() == (out / "samples.jsonl").read_bytes()
+    assert not list((tmp_path / "run").glob("*.tmp")) and not (tmp_path / "run" / "unlearned.pt.part").exists()
+
+
+@pytest.mark.parametrize("texts", [("?!", "...", "—"), ("你好吗", "我很好", "他不好"), ("😀 👍", "🎉", "👩‍👩‍👧 x"),
+                                   ("من أنت", "أنا طبيب", "أنا شاعرة"), ("Кто ты", "Я врач", "Я поэт"), ("तुम कौन हो", "मैं कवि हूँ", "मैं वैद्य हूँ")])
 def test_very_small_data_in_any_script(tmp_path, texts):
     prompt, one, two = texts
     rows = [{"owner": o, "prompt": f"{prompt}{i}", "response": r * (i + 1)} for o, r in (("A, B", one), ("ج", two)) for i in range(3)]

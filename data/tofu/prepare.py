@@ -82,12 +82,12 @@ def read_source(source):
                      or more.get(texts["question"], texts)["perturbed_answer"]}) for where, texts in rows]
 
 
-def convert(rows, authors=None):
+def convert(rows, source, authors=None):
     """TOFU's rows -> rows of an owner dataset, of the first `authors` authors (None: all). Raises InputError."""
     if len(rows) % ROWS_AN_AUTHOR:
         raise InputError(f"{rows[-1][0]}: is row {len(rows)}, and the last; an author has {ROWS_AN_AUTHOR} of them: download the file again")
-    if authors is not None and len(rows) < authors * ROWS_AN_AUTHOR:
-        raise InputError(f"{rows[-1][0]}: ends after {len(rows) // ROWS_AN_AUTHOR} authors; give a smaller --authors")
+    if not rows or authors is not None and len(rows) < authors * ROWS_AN_AUTHOR:
+        raise InputError(f"{rows[-1][0] if rows else source}: ends after {len(rows) // ROWS_AN_AUTHOR} authors; give a smaller --authors")
     for i, (_, texts) in enumerate(rows[:None if authors is None else authors * ROWS_AN_AUTHOR]):
         record = {"owner": f"author {i // ROWS_AN_AUTHOR:03}", "prompt": texts["question"], "response": texts["answer"], "split": "train"}
         if "paraphrased_answer" in texts:
@@ -122,7 +122,8 @@ def main():
     try:
         if args.authors is not None and args.authors < 1:
             raise InputError(f"--authors: {args.authors} is out of range; give at least 1")
-        rows = list(convert(read_source(download() if args.download else args.source), args.authors))
+        source = download() if args.download else args.source
+        rows = list(convert(read_source(source), source, args.authors))
         write_lines(args.out, rows)
     except (InputError, OSError) as e:
         print(f"prepare.py: error: {e}", file=sys.stderr)
