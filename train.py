@@ -69,6 +69,8 @@ def main(argv=None):
     device = pick_device(config.device)
     e = prepare(config)
     split, pairs, out, eos_id = e.split, e.pairs, Path(config.out), e.tokenizer.eot_token
+    start = {name: load_weights(GPT(e.gpt_config), checkpoint(config.from_run, name), mend=f"run --methods {name} there first")
+             for name in config.methods.split(",")} if config.from_run else {}
     open_run(out, e.identity, config.overwrite)
     began = time.perf_counter()
     print(f"{len(split.owners)} owners; to be forgotten: {', '.join(split.forget_owners)}. {len(split.forget)} forget, "
@@ -125,9 +127,8 @@ def main(argv=None):
         policy, path, state, begun = copy.deepcopy(models["target"]), checkpoint(out, name), {}, []
         facts = [*e.identity.values(), list(retrained[0])]
         if config.from_run:
-            earlier = checkpoint(config.from_run, name)
-            load_weights(policy, earlier, mend=f"run --methods {name} there first").requires_grad_(True)
-            facts.append(read_checkpoint(earlier)["key"])
+            policy.load_state_dict(start[name].state_dict())
+            facts.append(read_checkpoint(checkpoint(config.from_run, name))["key"])
         models[name] = policy
         if name == "dareu":
             if config.prompt_dropout is None:
@@ -137,7 +138,8 @@ def main(argv=None):
             state = read_checkpoint(part) or {}
             begun, state = (state.pop("log"), state) if state.get("key") == key else ([], {})
             steps = total = config.iterations
-            rows = dareu.unlearn(policy, rewarded(config, yardstick), [x for x, _ in forget_pairs], retain_pairs, e.max_new_tokens, eos_id, config, state)
+            prompts = [x for x, _ in forget_pairs]
+            rows = dareu.unlearn(policy, rewarded(config, yardstick), prompts, retain_pairs, e.max_new_tokens, eos_id, config, state)
         else:
             loss, lr, steps = baselines.METHODS[name]
             lr, steps = config.baseline_lr or lr, config.baseline_steps or steps
@@ -188,8 +190,8 @@ def main(argv=None):
     owners = {name: [i for i, r in enumerate(split.forget) if r.owner == name] for name in split.forget_owners}
     by_owner = {name: {owner: sum(each[i] for i in rows) / len(rows) for owner, rows in owners.items()} for name, (_, _, each) in results.items()}
     summary = {"dataset": config.data, "owners": len(split.owners), "forget": split.forget_owners, "seed": config.seed, "device": device,
-               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores, "attribution_by_owner": by_owner, "steps": last_step,
-               "seconds": seconds}
+               "config": asdict(config), "versions": versions, "classifier_accuracy": accuracy, "models": scores,
+               "attribution_by_owner": by_owner, "steps": last_step, "seconds": seconds}
     write_json(out / "results.json", summary)
     try:
         from minidareu.plot import plot_run

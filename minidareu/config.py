@@ -19,14 +19,15 @@ PRESETS = {
 
 def flag(default, stage, help, type=None, choices=None, low=None, high=None, name=None):
     """A field with what its flag needs: help, the least and the largest value that make sense, and a name where it is not the field's."""
-    return field(default=default, metadata=dict(stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high, name=name))
+    return field(default=default, metadata=dict(stage=stage, help=help, type=type or default.__class__, choices=choices, low=low, high=high,
+                                                name=name))
 
 
 @dataclass
 class Config:
     data: str = flag("data/authors/authors.jsonl", "data", "owner dataset, JSON lines or CSV")
     forget: str | None = flag(None, "data", "owners to forget, comma-separated; by default --n-forget of them, drawn by seed", type=str)
-    n_forget: int | None = flag(None, "data", "how many owners to forget, where --forget names none; default 2 (of two owners, 1)", type=int, low=0)
+    n_forget: int | None = flag(None, "data", "how many owners to forget, where --forget names none; default 2, of two 1", type=int, low=0)
     forget_fraction: float | None = flag(None, "data", "forget this share of the owners, the last ones of the file", type=float, low=1e-9, high=0.999)
     test_fraction: float = flag(0.1, "data", "share of the retain rows held out where the data have no test row", low=0.001, high=0.9)
     seed: int = flag(0, "data", "seed of every random choice", low=0, high=2**32 - 1)
@@ -53,7 +54,7 @@ class Config:
                                               "under the retrained model, to see what the classifier costs; with --kl-coef 1",
                        choices=["classifier", "exact"])
     mask_prompt: bool = flag(True, "dareu", "reward what a response adds to its prompt; --no-mask-prompt: the whole response")
-    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or as many as pass over all prompts 5 times", type=int, low=1)
+    iterations: int | None = flag(None, "dareu", "rollouts; default 16 (reinforce: 24), or 20 responses to each prompt", type=int, low=1)
     prompts: int = flag(32, "dareu", "forget prompts in a rollout", low=1)
     group_size: int = flag(4, "dareu", "responses to each of them", low=2)
     reference_responses: int = flag(1, "dareu", "how many of them are the reference's, so that what the policy no longer says stays forbidden", low=0)
@@ -80,8 +81,8 @@ class Config:
     methods: str = flag("dareu", "run", "which to run, comma-separated: dareu, " + ", ".join(METHODS))
     device: str = flag("auto", "run", "where to compute; auto takes the first that is there", choices=["auto", "cuda", "mps", "cpu"])
     from_run: str | None = flag(None, "run", "folder of an earlier run, whose unlearned model is to forget further owners", type=str, name="from")
-    preset: str | None = flag(None, "run", "what a dataset needs: " + "; ".join(f"{name}: " + ", ".join(f"{k.replace('_', '-')} {v}" for k, v in p.items())
-                                                                                for name, p in PRESETS.items()), type=str, choices=list(PRESETS))
+    preset: str | None = flag(None, "run", "flags that a dataset needs: " + "; ".join(f"{name} {values}" for name, values in PRESETS.items()),
+                              type=str, choices=list(PRESETS))
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", type=str)
     reuse: str | None = flag(None, "run", "folder of another run, whose models are taken over where they would come out the same", type=str)
     overwrite: bool = flag(False, "run", "start afresh in a folder that holds another experiment")
@@ -134,7 +135,7 @@ def size_rule(config, responses, n_forget_rows):
     S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096 and 192.
     Epochs follow from the number of training rows: 32 for the language model and 40 for the classifier, more where
     that makes fewer than 1,280 and 1,600 steps, fewer (8 at least) where it makes more than 8,000. The iterations of
-    DareU follow from the number of forget rows: 5 passes over their prompts, 16 at least.
+    DareU follow from the number of forget rows: 20 responses to each of their prompts, 16 at least.
     The context is what the longest prompt and the longest response need, 1,024 tokens at most.
     """
     size, steps_an_epoch = sum(map(len, set(responses))), -(-len(responses) // config.batch_size)
@@ -152,8 +153,8 @@ def size_rule(config, responses, n_forget_rows):
 
 
 def default_iterations(config, n_forget_rows):
-    """Enough for 5 passes over the forget prompts, and 16 at least (REINFORCE: 24, which takes about as long)."""
-    return max({"ppo": 16, "reinforce": 24}[config.algorithm], -(-5 * n_forget_rows // config.prompts))
+    """Enough for 20 responses to every forget prompt, and 16 at least (REINFORCE: 24, which takes about as long)."""
+    return max({"ppo": 16, "reinforce": 24}[config.algorithm], -(-20 * n_forget_rows // (config.prompts * config.group_size)))
 
 
 def stage_key(config, stages, *facts):

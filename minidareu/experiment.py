@@ -207,8 +207,10 @@ def load_run(out, device):
     e = prepare(read_config(out))
     if e.identity != json.loads((out / "experiment.json").read_text(encoding="utf-8")):
         raise InputError(f"{e.config.data}: not the data of {out} any more; put them back, or run train.py again")
-    models = {name: load_weights(GPT(e.gpt_config).to(device), checkpoint(out, name)) for name in ["target", "retrained", *e.config.methods.split(",")]}
-    classifiers = [load_weights(new_classifier(e, hide, device), out / "classifier.pt", part) for part, hide in (("added", True), ("response", False))]
+    names = ["target", "retrained", *e.config.methods.split(",")]
+    models = {name: load_weights(GPT(e.gpt_config).to(device), checkpoint(out, name)) for name in names}
+    classifiers = [load_weights(new_classifier(e, hide, device), out / "classifier.pt", part)
+                   for part, hide in (("added", True), ("response", False))]
     return e, models, classifiers
 
 

@@ -46,8 +46,9 @@ def main(argv=None):
         folder = out / f"{i:02}"
         results = run(folder, [*flags, "--forget", owner, *begin], os.cpu_count())
         begin = ["--from", folder]
-        requests.append({"owners": [owner], "models": results["models"], "attribution": results["attribution_by_owner"]["dareu"],
-                         "retrained_attribution": results["attribution_by_owner"]["retrained"], "seconds": results["seconds"]})
+        attribution = results["attribution_by_owner"]
+        requests.append({"owners": [owner], "models": results["models"], "attribution": attribution["dareu"],
+                         "retrained_attribution": attribution["retrained"], "seconds": results["seconds"]})
         write_json(out / "sequence.json", requests)
         bar.set_postfix(tow=f"{results['models']['dareu']['tow']:.3f}")
     bar.close()
@@ -55,9 +56,11 @@ def main(argv=None):
     rows = []
     for i, r in enumerate(requests, 1):
         dareu, worst = r["models"]["dareu"], max(r["attribution"], key=r["attribution"].get)
-        rows.append([str(i), r["owners"][0], f"{r['models']['target']['tow']:.3f}", *(f"{dareu[key]:.3f}" for key in ("tow", "forget", "retain", "test")),
-                     f"{r['attribution'][worst]:.3f} ({worst})", f"{max(r['retrained_attribution'].values()):.3f}", f"{r['seconds']['dareu']:.0f}"])
-    text = "\n".join(table(["request", "owner", "ToW, target", "ToW", "forget", "retain", "test", "largest attribution", "retrained", "seconds"], rows)) + "\n"
+        scores = [r["models"]["target"]["tow"], *(dareu[key] for key in ("tow", "forget", "retain", "test"))]
+        rows.append([str(i), r["owners"][0], *(f"{score:.3f}" for score in scores), f"{r['attribution'][worst]:.3f} ({worst})",
+                     f"{max(r['retrained_attribution'].values()):.3f}", f"{r['seconds']['dareu']:.0f}"])
+    heads = ["request", "owner", "ToW, target", "ToW", "forget", "retain", "test", "largest attribution", "retrained's", "seconds"]
+    text = "\n".join(table(heads, rows)) + "\n"
     write(out / "sequence.md", lambda tmp: tmp.write_text(text, encoding="utf-8"))
     print(text)
     try:

@@ -10,7 +10,6 @@ other words. Your own: CSV or JSON lines with `category` and `abstract`, where t
 
 import argparse
 import itertools
-import json
 import random
 import re
 import sys
