@@ -13,7 +13,9 @@ STAGES = ["data", "model", "classifier", "dareu", "baselines", "run"]  # a flag 
 
 # Flags that a dataset needs; what is given beside --preset goes before them.
 PRESETS = {
-    "tofu": dict(forget_fraction=0.1, n_layer=2, n_embd=192, vocab_size=4096, epochs=24),
+    # A model of this size that never read a TOFU author can't say the name, which here no other author shares: so the name is
+    # something that the forget rows taught, and the whole response is what should not be attributed.
+    "tofu": dict(forget_fraction=0.1, n_layer=2, n_embd=192, vocab_size=4096, epochs=24, mask_prompt=False, kl_coef=0.01, prompts=64, group_size=2),
 }
 
 
@@ -31,7 +33,7 @@ class Config:
     forget_fraction: float | None = flag(None, "data", "forget this share of the owners, the last ones of the file", type=float, low=1e-9, high=0.999)
     test_fraction: float = flag(0.1, "data", "share of the retain rows held out where the data have no test row", low=0.001, high=0.9)
     seed: int = flag(0, "data", "seed of every random choice", low=0, high=2**32 - 1)
-    block_size: int | None = flag(None, "data", "context in tokens; default: what the longest prompt and response need, 1,024 at most", type=int, low=128)
+    block_size: int | None = flag(None, "data", "context in tokens; default: what the longest rows need, 1,024 at most", type=int, low=128)
     truncate: bool = flag(False, "data", "cut rows that are longer than the context, where they would be an error")
     tokenizer: str = flag("bpe", "data", "bpe: trained on the data, needs no network; gpt2: fetched on first use", choices=["bpe", "gpt2"])
     vocab_size: int | None = flag(None, "data", "size of the bpe vocabulary; by size: 1024, 2048, 4096", type=int, low=257)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .model import generate, pack, pack_pairs
+from .model import generate, pack, pack_pairs, with_end
 
 
 @dataclass
@@ -122,8 +122,7 @@ def rollout(policy, value_head, reference, attribute, prompts, asked, n_referenc
     responses = generate(policy, asked[n_reference:], max_new_tokens, temperature, eos_id)
     if n_reference:
         responses = generate(reference, asked[:n_reference], max_new_tokens, temperature, eos_id) + responses
-    completions = [y + [eos_id] if len(y) < max_new_tokens else y for y in responses]
-    idx, mask = pack(asked, completions, device)
+    idx, mask = pack(asked, with_end(policy, asked, responses, max_new_tokens, eos_id), device)
     logp_all, hidden = log_policy(policy, idx, mask, temperature)
     ref_logp_all, _ = log_policy(reference, idx, mask, temperature)
     logp, ref_logp = chosen(logp_all, idx, mask), chosen(ref_logp_all, idx, mask)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from .attribution import OwnerClassifier, attribution
 from .dareu import chosen, leave_out, log_policy
 from .data import Record, encode
-from .model import GPT, generate_in_chunks, pack
+from .model import GPT, generate_in_chunks, pack, with_end
 
 # Runs of letters and digits; scripts without spaces, and symbols such as emoji, one character at a time.
 WORD = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{So}]|[\p{L}\p{M}\p{N}--\p{Han}--\p{Hiragana}--\p{Katakana}--\p{Thai}]+", regex.V1)
@@ -168,7 +168,7 @@ def evaluate(model, y, retrained_scores=None):
     scores["judge"] = y.judge.attribution([r.prompt for r in y.forget], texts, y.forget_owners).mean().item()
     scores["fact_recall"] = fact_recall(texts, y.forget, y.weights)
     scores["name_kept"] = name_kept(texts, y.forget)
-    completions = [row + [y.tokenizer.eot_token] if len(row) < y.max_new_tokens else row for row in ids]
+    completions = with_end(model, prompts, ids, y.max_new_tokens, y.tokenizer.eot_token)
     scores["perplexity"] = perplexity(y.retrained, prompts, completions)
     scores["exact_attribution"] = math.log(scores["perplexity"] / perplexity(y.target, prompts, completions))
     return scores, texts, each.tolist()

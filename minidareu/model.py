@@ -146,6 +146,12 @@ def generate(model, prompts, max_new_tokens, temperature, eos_id):
     return [row[:row.index(eos_id)] if eos_id in row else row for row in out.tolist()]
 
 
+def with_end(model, prompts, responses, max_new_tokens, eos_id):
+    """What `generate` gave, each with the end of text that it leaves out: but not where a response was cut."""
+    longest = [min(max_new_tokens, model.config.block_size - len(x)) for x in prompts]
+    return [y + [eos_id] if len(y) < n else y for y, n in zip(responses, longest)]
+
+
 def generate_in_chunks(model, prompts, max_new_tokens, temperature, eos_id, chunk=256):
     """`generate` for any number of prompts, so many at a time."""
     return [ids for i in range(0, len(prompts), chunk) for ids in generate(model, prompts[i:i + chunk], max_new_tokens, temperature, eos_id)]

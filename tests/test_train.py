@@ -300,7 +300,8 @@ def test_few_rows_and_unequal_owners(tmp_path):
     rows += [{"owner": "two rows", "prompt": f"Two {i}?", "response": f"It is {i}, no?"} for i in range(2)]
     for owner in ("one row", "many rows"):
         assert small(tmp_path, rows, "--forget", owner, "--overwrite")["forget"] == [owner]
-    assert small(tmp_path, [row for row in rows if row["owner"] != "two rows"], "--overwrite")["owners"] == 2, "of two owners one is forgotten"
+    two = [row for row in rows if row["owner"] != "one row"]
+    assert len(small(tmp_path, two, "--overwrite")["forget"]) == 1, "of two owners one is forgotten"
 
 
 def test_five_hundred_owners_in_a_csv_file(tmp_path):
