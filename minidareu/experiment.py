@@ -49,7 +49,7 @@ def go_on_from(config):
             if value not in (f.default, old):
                 raise InputError(f"{flag_name(f)}: is {value}, and {old} in {config.from_run}, which this run goes on from; leave it out")
             setattr(config, f.name, old)
-    return json.loads((Path(config.from_run) / "experiment.json").read_text(encoding="utf-8"))
+    return read_identity(config.from_run)
 
 
 def measure(tokenizer, records):
@@ -201,11 +201,21 @@ def read_config(out):
         raise InputError(f"{out}/results.json: not there, or not of a finished run; name the --out folder of one") from None
 
 
+def read_identity(out):
+    """What a run's folder says that it is of. Raises InputError."""
+    path = Path(out) / "experiment.json"
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))
+        return {key: identity[key] for key in ("data", "forget", "seed", *(["requests"] if "requests" in identity else []))}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not there, or not of a run; name the --out folder of one") from None
+
+
 def load_run(out, device):
     """A finished run -> (Experiment, {name: GPT} of target, retrained and every method, the two classifiers). Raises InputError."""
     out = Path(out)
     e = prepare(read_config(out))
-    if e.identity != json.loads((out / "experiment.json").read_text(encoding="utf-8")):
+    if e.identity != read_identity(out):
         raise InputError(f"{e.config.data}: not the data of {out} any more; put them back, or run train.py again")
     names = ["target", "retrained", *e.config.methods.split(",")]
     models = {name: load_weights(GPT(e.gpt_config).to(device), checkpoint(out, name)) for name in names}

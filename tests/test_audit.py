@@ -94,7 +94,8 @@ def test_an_opened_run_is_the_one_that_was_left(run):
     (lambda run: (run / "results.json").write_text("{"), "results.json: not there, or not of a finished run"),
     (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: cut short"),
     (lambda run: torch.save({"model": {}}, run / "target.pt"), "target.pt: cut short, or not a checkpoint"),
-    (lambda run: (run / "experiment.json").write_text('{"data": "x"}'), "not the data of"),
+    (lambda run: (run / "experiment.json").write_text('{"data": "x"}'), "experiment.json: not there, or not of a run"),
+    (lambda run: (run / "experiment.json").write_text('{"data": "x", "forget": ["Ann Lee"], "seed": 0}'), "not the data of"),
 ])
 def test_a_broken_run_is_one_line(run, tmp_path, harm, message):
     shutil.copytree(run[1], tmp_path / "run")

@@ -1,6 +1,7 @@
 """Requests one after another."""
 
 import json
+import shutil
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_what_a_further_request_can_not_be(run, tmp_path, flags, says):
         train.main([*(names.get(flag, flag) for flag in flags), "--out", str(tmp_path / "run"), "--device", "cpu"])
     assert says in str(e.value) and "\n" not in str(e.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name, content, says", [
+    ("experiment.json", b"{", "experiment.json: not there, or not of a run"),
+    ("results.json", b"[]", "results.json: not there, or not of a finished run"),
+    ("unlearned.pt", b"PK cut", "unlearned.pt: cut short, or not a checkpoint"),
+    ("target.pt", b"PK cut", "target.pt: cut short, or not a checkpoint"),
+])
+def test_an_earlier_run_that_is_broken_is_named(run, tmp_path, name, content, says):
+    shutil.copytree(run[1], tmp_path / "first")
+    (tmp_path / "first" / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        train.main(["--from", str(tmp_path / "first"), "--forget", "Bob Moss", "--out", str(tmp_path / "second"), "--device", "cpu"])
+    assert (tmp_path / "first" / name).read_bytes() == content
 
 
 def test_a_sequence_goes_on_where_it_was_cut(run, tmp_path):
