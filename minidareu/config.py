@@ -63,7 +63,7 @@ class Config:
     prompt_dropout: float | None = flag(None, "dareu", "share of a prompt's tokens left out in a rollout, so that other wordings are unlearned too; "
                                                        "default 0.15, or 0 where the model knows its prompts by heart", type=float, low=0, high=0.9)
     temperature: float = flag(1.0, "dareu", "sampling temperature of a rollout", low=0.01)
-    rl_lr: float | None = flag(None, "dareu", "learning rate of the policy, annealed to zero; default 0.096 / width", type=float, low=0)
+    rl_lr: float = flag(1e-3, "dareu", "learning rate of the policy, annealed to zero", low=0)
     kl_coef: float = flag(0.03, "dareu", "beta: weight of the KL penalty in the reward", low=0)
     kl_target: float = flag(0.0, "dareu", "KL a token that beta is steered to (adaptive KL); 0: beta stays", low=0)
     distill_coef: float = flag(4.0, "dareu", "lambda: weight of the distillation on retain records", low=0)
@@ -148,7 +148,6 @@ def size_rule(config, responses, n_forget_rows):
     most = max(8, 8000 // steps_an_epoch)
     config.epochs = config.epochs or min(most, max(32, -(-1280 // steps_an_epoch)))
     config.classifier_epochs = config.classifier_epochs or min(most, max(40, -(-1600 // steps_an_epoch)))
-    config.rl_lr = round(0.096 / config.n_embd, 6) if config.rl_lr is None else config.rl_lr
     config.iterations = config.iterations or default_iterations(config, n_forget_rows)
     if config.n_embd % config.n_head:
         raise InputError(f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; give a multiple, or another --n-head")

@@ -30,4 +30,4 @@ def test_sizes_follow_from_the_data(rows, characters, epochs, classifier_epochs,
     config = parse([], "")
     size_rule(config, [f"{i:0{characters}}" for i in range(rows)], 64)
     assert (config.epochs, config.classifier_epochs, config.n_embd) == (epochs, classifier_epochs, width)
-    assert config.lr == pytest.approx(0.48 / width, abs=1e-6) and config.rl_lr == pytest.approx(0.096 / width, abs=1e-6)
+    assert config.lr == pytest.approx(0.48 / width, abs=1e-6)
