@@ -22,7 +22,7 @@ def finished(out, methods, tow):
     flags = ["--seed", out.name[-1], "--n-forget", "10" if out.name.startswith("forget10") else "2"]
     flags += ["--methods", ",".join(methods), "--run-on", "128"] if out.name.startswith("forget") else benchmark.SETTINGS[out.name[:-6].replace("ppo-", "ppo, ").replace("-", " ")]
     shared = out.with_name(f"forget2-seed{out.name[-1]}")
-    (out / "command.json").write_text(json.dumps(["--data", str(benchmark.DATA), "--out", str(out), "--reuse", str(shared), *flags]))
+    (out / "command.json").write_text(json.dumps(["--out", str(out), "--data", str(benchmark.DATA), "--reuse", str(shared), *flags]))
     (out / "results.json").write_text(json.dumps({"models": models, "seconds": seconds, "steps": steps}))
     log = [{"method": name, "step": step, "scores": {**SCORES, "tow": scores[name]["tow"] + more}}
            for name in methods for step, more in ((4, 0.01), (8, 0.0), (16, -0.3), (128, -0.5 if name == "npo" else 0))]
@@ -72,7 +72,7 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     def tow(lr, steps, seed):
         return 1 - (0.1 + (seed - 100) / 10) * (abs(lr - 4e-4) * 100 + abs(steps - 32) / 128)
 
-    def fake(out, flags, reuse, threads):
+    def fake(out, flags, threads):
         flags = dict(zip(flags[::2], flags[1::2]))
         seed = flags["--seed"]
         assert flags["--n-forget"] == {100: 2, 101: 4, 102: 10}[seed]

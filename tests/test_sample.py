@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from minidareu.data import load_records
+from minidareu.data import InputError, load_records
+from minidareu.sample import main
 
 
 def sample(*argv, stdin=""):
@@ -58,9 +59,15 @@ def test_prompts_from_standard_input_in_any_script(run):
     (["--run", "{run}", "--temperature", "nan", "Who?"], "--temperature"),
     (["--run", "{run}", "--device", "tpu", "Who?"], "--device"),
 ], ids=lambda x: " ".join(x)[:30] if isinstance(x, list) else "")
-def test_bad_input_is_one_line(run, argv, says):
+def test_bad_input_is_one_line(run, argv, says, capsys):
     before = {p.name: p.read_bytes() for p in run[1].iterdir()}
-    process = sample(*[text.replace("{run}", str(run[1])) for text in argv])
-    assert process.returncode == 2 and process.stdout == "" and process.stderr.count("\n") == 1
-    assert process.stderr.startswith("minidareu.sample: error: ") and says in process.stderr
+    with pytest.raises(InputError) as e:
+        main([text.replace("{run}", str(run[1])) for text in argv])
+    assert says in str(e.value) and "\n" not in str(e.value) and capsys.readouterr().out == ""
     assert before == {p.name: p.read_bytes() for p in run[1].iterdir()}
+
+
+def test_an_error_is_the_exit_status_and_a_line():
+    process = sample("--run", "nowhere", "Who?")
+    assert process.returncode == 2 and process.stdout == "" and process.stderr.count("\n") == 1
+    assert process.stderr.startswith("minidareu.sample: error: nowhere/results.json: ")

@@ -149,8 +149,8 @@ def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
     assert results(tmp_path / "run")["models"] == results(out)["models"]
 
 
-@pytest.mark.parametrize("name", ["target.pt", "unlearned.pt", "unlearned.pt.part"])
-@pytest.mark.parametrize("content", ["cut", "foreign", "code"])
+@pytest.mark.parametrize("name, content", [("target.pt", "cut"), ("target.pt", "foreign"), ("target.pt", "code"), ("classifier.pt", "cut"),
+                                           ("unlearned.pt.part", "code")])
 def test_a_checkpoint_that_is_none_of_ours_is_named_and_left_alone(run, tmp_path, name, content):
     argv, out = run
     shutil.copytree(out, tmp_path / "run")
