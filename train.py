@@ -9,7 +9,6 @@
 import copy
 import json
 import platform
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from minidareu import baselines, dareu
 from minidareu.attribution import owner_accuracy, train_classifier
+from minidareu.cli import run_main
 from minidareu.config import parse, stage_key
 from minidareu.data import InputError, layout, write, write_json, write_lines
 from minidareu.exact import rewarded
@@ -132,7 +132,7 @@ def main(argv=None):
         models[name] = policy
         if name == "dareu":
             if config.prompt_dropout is None:
-                config.prompt_dropout = 0.0 if knows_by_heart(policy, yardstick, 0.15) else 0.15
+                config.prompt_dropout = 0.0 if knows_by_heart(models["target"], results["target"][0]["retain"], yardstick, 0.15) else 0.15
             key = stage_key(config, ["data", "model", "classifier", "dareu"], *facts)
             part = out / "unlearned.pt.part"  # of a run that was stopped
             state = read_checkpoint(part) or {}
@@ -214,11 +214,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as e:
-        print(f"train.py: error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on after the last finished stage", file=sys.stderr)
-        sys.exit(130)
+    run_main(main, "train.py")

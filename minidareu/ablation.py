@@ -5,13 +5,12 @@
 Goes on where it was cut.
 """
 
-import argparse
 import os
-import sys
 from pathlib import Path
 
 from .benchmark import run_all, spread, table
-from .data import write, write_json
+from .cli import make_parser, run_main
+from .data import InputError, write, write_json
 
 ABLATIONS = {
     "default": [],
@@ -47,7 +46,7 @@ COLUMNS = {
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m minidareu.ablation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, prog="python -m minidareu.ablation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
     parser.add_argument("--only", default=",".join(ABLATIONS), help="rows of the table, comma-separated, the default among them (default: all)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side (default: one a core)")
@@ -57,7 +56,7 @@ def main(argv=None):
     names = args.only.split(",")
     for name in names:
         if name not in ABLATIONS:
-            sys.exit(f"minidareu.ablation: error: --only: no row is called {name!r}; choose from {', '.join(ABLATIONS)}")
+            raise InputError(f"--only: no row is called {name!r}; choose from {', '.join(ABLATIONS)}")
     args.out.mkdir(parents=True, exist_ok=True)
 
     def job(name, seed):
@@ -78,4 +77,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, "minidareu.ablation")

@@ -7,12 +7,10 @@ Exact attribution is a mean over target and retrained models of several seeds; t
 `python -m minidareu.exact` has left all its models there, the classifier is compared owner by owner too. What is done is kept.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +20,7 @@ from tqdm import tqdm
 
 from . import attacks
 from .benchmark import spread, table
+from .cli import make_parser, run_main
 from .data import InputError, write, write_json
 from .exact import load_model, model_path, train_models
 from .experiment import load_run, new_yardstick, pick_device, read_config
@@ -137,7 +136,7 @@ def proxy_tables(found):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m minidareu.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, prog="python -m minidareu.audit")
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of finished runs, of one dataset and the same methods")
     parser.add_argument("--exact", type=Path, help="folder of the models of other seeds (default: runs/exact-<dataset>)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="their seeds (default: 0 1 2 3 4)")
@@ -171,7 +170,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as e:
-        sys.exit(f"minidareu.audit: error: {e}")
+    run_main(main, "minidareu.audit")

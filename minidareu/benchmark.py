@@ -6,7 +6,6 @@
 Both go on where they were cut.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,8 +18,9 @@ from statistics import mean, median
 from tqdm import tqdm
 
 from .baselines import METHODS
+from .cli import make_parser, run_main
 from .config import Config, default_iterations
-from .data import load_records, write
+from .data import InputError, load_records, write
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data/authors/authors.jsonl"
@@ -70,14 +70,14 @@ SCORES = ["tow", "attribution", "judge", "fact_recall", "name_kept", "perplexity
 
 
 def run(out, flags, threads):
-    """Results of one run of `train.py`, made unless they are there. Raises RuntimeError where it fails."""
+    """Results of one run of `train.py`, made unless they are there. Raises InputError where it fails."""
     command = [sys.executable, str(ROOT / "train.py"), "--out", str(out), *map(str, flags)]
     done = out / "command.json"  # the command of finished results
     if not (done.exists() and json.loads(done.read_text(encoding="utf-8")) == command[2:]):
         out.mkdir(parents=True, exist_ok=True)
         with open(f"{out}.txt", "w", encoding="utf-8") as printed:
             if subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=printed, stderr=printed).returncode:
-                raise RuntimeError(f"a run failed: see {out}.txt; the same command goes on once it is mended")
+                raise InputError(f"a run failed: see {out}.txt; the same command goes on once it is mended")
         write(done, lambda tmp: tmp.write_text(json.dumps(command[2:]), encoding="utf-8"))
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
@@ -93,9 +93,9 @@ def run_all(jobs, workers):
         for future in as_completed(futures):
             try:
                 models = future.result()["models"]
-            except RuntimeError as e:
+            except InputError:
                 pool.shutdown(cancel_futures=True)
-                sys.exit(f"benchmark: error: {e}")
+                raise
             results[futures[future]] = future.result()
             bar.update()
             bar.set_postfix(best_tow="{:.3f}".format(max(scores["tow"] for name, scores in models.items() if name != "retrained")))
@@ -197,8 +197,8 @@ def settings_tables(runs, folders, seeds):
     return lines
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None):
+    parser = make_parser(__doc__, prog="python -m minidareu.benchmark")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
     parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="forget owners, as a share of all (default: 0.05 0.1 0.25)")
     parser.add_argument("--methods", default=",".join(["dareu", *METHODS]), help="comma-separated (default: all)")
@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--search", action="store_true", help="choose each method's learning rate and steps, and write them to search.json")
     parser.add_argument("--flags", default="", help="further flags for every run of train.py, in one string")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="folder of the runs (default: %(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.search:
         return search(args.out, args.workers)
@@ -253,4 +253,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, "minidareu.benchmark")

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, fields
 
 from .baselines import METHODS
+from .cli import make_parser
 from .data import InputError
 
 STAGES = ["data", "model", "classifier", "dareu", "baselines", "run"]  # a flag belongs to the first stage that it matters to
@@ -97,12 +98,7 @@ def flag_name(f):
 
 def parse(argv, description):
     """Command line -> Config. Raises InputError for an unknown flag or a value that makes no sense."""
-    parser = argparse.ArgumentParser(usage="python train.py [flags]", description=description, epilog=size_rule.__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    def fail(message):
-        raise InputError(f"{message}; see --help")
-
-    parser.error = fail  # one line, where argparse would print the usage too
+    parser = make_parser(description, usage="python train.py [flags]", epilog=size_rule.__doc__)
     groups = {stage: parser.add_argument_group(stage) for stage in STAGES}
     for f in fields(Config):
         m = f.metadata

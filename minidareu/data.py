@@ -15,6 +15,9 @@ KEYS = ["owner", "prompt", "response", "split", "paraphrase", "perturbed"]
 class InputError(ValueError):
     """Something the user gave can't be used; the message is one line that says what, where and how to mend it."""
 
+    def __init__(self, message):
+        super().__init__(" ".join(message.split()))  # a name in it may hold a line break
+
 
 @dataclass(frozen=True)
 class Record:

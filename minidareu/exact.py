@@ -10,9 +10,7 @@ theta and theta_-o differ by the luck of training too, so the same difference be
 of another seed, is measured beside it: the noise floor. The command goes on where it was cut.
 """
 
-import argparse
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -27,6 +25,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from .attribution import forget_posterior
+from .cli import make_parser, run_main
 from .config import parse, stage_key
 from .dareu import chosen, log_policy
 from .data import InputError, write, write_json
@@ -134,8 +133,8 @@ def summary(attribution, noise, owners):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m minidareu.exact", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog="The flags of train.py for the data and the language model are taken too, --reuse among them.")
+    parser = make_parser(__doc__, prog="python -m minidareu.exact",
+                         epilog="The flags of train.py for the data and the language model are taken too, --reuse among them.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the attribution is a mean over these trainings (default: 0)")
     parser.add_argument("--floor-seeds", type=int, nargs="+", default=[1, 2], help="more target models, for the noise (default: 1 2)")
     parser.add_argument("--workers", type=int, help="models trained side by side (default: one a core, on a GPU one)")
@@ -173,7 +172,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as e:
-        sys.exit(f"minidareu.exact: error: {e}")
+    run_main(main, "minidareu.exact")

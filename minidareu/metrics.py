@@ -150,10 +150,9 @@ def mean_rouge(texts, records):
     return sum(rouge_l_recall(text, r.response) for text, r in zip(texts, records)) / len(texts)
 
 
-def knows_by_heart(model, y, dropout, kept=0.6):
-    """Is a model lost when a prompt is incomplete? `dropout` of the tokens left out cost it more than 1 - `kept` of its recall on retain rows."""
-    whole, incomplete = (mean_rouge(respond(model, y.retain, y, share)[2], y.retain) for share in (0.0, dropout))
-    return incomplete < kept * whole
+def knows_by_heart(model, retain_score, y, dropout, kept=0.6):
+    """Is a model lost when a prompt is incomplete? `dropout` of the tokens left out cost it more than 1 - `kept` of its `retain_score`."""
+    return mean_rouge(respond(model, y.retain, y, dropout)[2], y.retain) < kept * retain_score
 
 
 def evaluate(model, y, retrained_scores=None):

@@ -7,13 +7,13 @@
 The score behind an owner is the classifier's posterior, on what the response adds to its prompt.
 """
 
-import argparse
 import json
 import sys
 
 import torch
 
 from .attribution import response_posterior
+from .cli import make_parser, run_main
 from .data import InputError, layout, read_text
 from .experiment import load_run, pick_device
 from .model import generate_in_chunks
@@ -48,7 +48,7 @@ def show(row, forgotten):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m minidareu.sample", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, prog="python -m minidareu.sample")
     parser.add_argument("prompt", nargs="?", help="what to ask")
     parser.add_argument("--run", required=True, help="folder of a finished run")
     parser.add_argument("--file", help="a file of prompts, one a line")
@@ -56,11 +56,6 @@ def main(argv=None):
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy (default)")
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
-
-    def fail(message):
-        raise InputError(f"{message}; see --help")
-
-    parser.error = fail
     args = parser.parse_args(argv)
     if not 0 <= args.temperature < float("inf"):
         raise InputError(f"--temperature: {args.temperature} is out of range; give at least 0")
@@ -84,7 +79,7 @@ def main(argv=None):
     while True:
         try:
             prompt = input("\n> " if terminal else "").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             break
         if not prompt:
             if terminal:
@@ -99,10 +94,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as e:
-        print(f"minidareu.sample: error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_main(main, "minidareu.sample")

@@ -7,29 +7,22 @@ Each request is a run of `train.py --from` the one before, in a folder of its ow
 sequence.json, sequence.md and sequence.png; goes on where it was cut.
 """
 
-import argparse
 import os
 import random
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
 from .benchmark import run, table
+from .cli import make_parser, run_main
 from .config import parse
 from .data import InputError, load_records, write, write_json
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m minidareu.sequence", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, prog="python -m minidareu.sequence")
     parser.add_argument("--requests", type=int, default=10, help="how many (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/<dataset>-sequence-seed<seed>)")
-
-    def fail(message):
-        raise InputError(f"{message}; see --help")
-
-    parser.error = fail
     args, flags = parser.parse_known_args(argv)
     config = parse(flags, "")
     if config.forget or config.n_forget or config.forget_fraction or config.from_run:
@@ -71,11 +64,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (InputError, RuntimeError) as e:
-        print(f"minidareu.sequence: error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    run_main(main, "minidareu.sequence")

@@ -4,6 +4,7 @@ from statistics import median
 import pytest
 
 from minidareu import ablation
+from minidareu.data import InputError
 
 
 def test_every_row_of_the_table_runs_at_toy_size(toy, tmp_path, capsys):
@@ -34,6 +35,6 @@ def test_columns_are_differences_and_ratios(tmp_path, monkeypatch):
 
 
 def test_an_unknown_row_is_one_line(tmp_path):
-    with pytest.raises(SystemExit, match="no row is called 'beta 1'") as e:
+    with pytest.raises(InputError, match="no row is called 'beta 1'") as e:
         ablation.main(["--only", "default,beta 1", "--out", str(tmp_path / "out")])
     assert "\n" not in str(e.value) and not (tmp_path / "out").exists()

@@ -1,11 +1,11 @@
 import json
-import sys
 from statistics import mean, median
 
 import pytest
 
 from minidareu import benchmark
 from minidareu.baselines import METHODS
+from minidareu.data import InputError
 
 SCORES = dict(forget=0.5, retain=1.0, test=1.0, tow=1.0, attribution=0.02, attribution_response=0.3, judge=0.01, fact_recall=0.1, name_kept=0.9,
               perplexity=1.2, model_utility=0.8, forget_quality=1.0, mia_min_k=0.5, extraction_strength=0.2)
@@ -45,9 +45,8 @@ def cells(lines):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
-def test_tables_and_figures_of_finished_runs(finished_runs, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--seeds", "0", "1", "2", "--sizes", "0.05", "0.25", "--methods", "dareu,npo", "--out", str(finished_runs)])
-    benchmark.main()
+def test_tables_and_figures_of_finished_runs(finished_runs, capsys):
+    benchmark.main(["--seeds", "0", "1", "2", "--sizes", "0.05", "0.25", "--methods", "dareu,npo", "--out", str(finished_runs)])
     text = (finished_runs / "benchmark.md").read_text()
     assert text.strip() in capsys.readouterr().out
     rows = cells(text.splitlines())
@@ -96,9 +95,8 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     assert cell["tow"] == [pytest.approx(tow(2.5e-5, 8, seed)) for seed in (100, 101, 102)] and mean(cell["tow"]) < 1
 
 
-def test_a_run_that_fails_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--seeds", "0", "--sizes", "0.05", "--flags=--no-such-flag", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as e:
-        benchmark.main()
-    assert "\n" not in e.value.code and "forget2-seed0.txt" in e.value.code
+def test_a_run_that_fails_is_one_line(tmp_path):
+    with pytest.raises(InputError) as e:
+        benchmark.main(["--seeds", "0", "--sizes", "0.05", "--flags=--no-such-flag", "--out", str(tmp_path)])
+    assert "\n" not in str(e.value) and "forget2-seed0.txt" in str(e.value)
     assert "--no-such-flag" in (tmp_path / "forget2-seed0.txt").read_text()

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from minidareu.config import Config, flag_name, parse, size_rule
 from minidareu.data import InputError
@@ -8,6 +8,7 @@ FLAGS = [flag_name(f) for f in Config.__dataclass_fields__.values()]
 
 
 @given(st.lists(st.tuples(st.sampled_from(FLAGS), st.text(max_size=5) | st.integers().map(str) | st.floats().map(str)), max_size=3))
+@example([("--truncate", "\x1e")])
 def test_any_flags_are_taken_or_refused_in_one_line(pairs):
     try:
         config = parse([text for pair in pairs for text in pair], "")

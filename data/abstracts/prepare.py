@@ -8,13 +8,12 @@ field has its own vocabulary and sentences, and shares with the others how it op
 other words. Your own: CSV or JSON lines with `category` and `abstract`, where the opening is the first sentence.
 """
 
-import argparse
 import itertools
 import random
 import re
-import sys
 from pathlib import Path
 
+from minidareu.cli import make_parser, run_main
 from minidareu.data import InputError, read_rows, write_lines
 
 N_ABSTRACTS, N_TEST, SEED = 40, 8, 0
@@ -184,18 +183,14 @@ def convert(source):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--source", help="your own abstracts: CSV or JSON lines with category and abstract (default: invented ones)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("abstracts.jsonl"), help="the dataset to write (default: %(default)s)")
     args = parser.parse_args()
-    try:
-        rows = list(convert(args.source) if args.source else generate(random.Random(SEED)))
-        write_lines(args.out, rows)
-    except (InputError, OSError) as e:
-        print(f"prepare.py: error: {e}", file=sys.stderr)
-        sys.exit(2)
+    rows = list(convert(args.source) if args.source else generate(random.Random(SEED)))
+    write_lines(args.out, rows)
     print(f"{len(rows)} rows of {len({row['owner'] for row in rows})} owners in {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, "prepare.py")

@@ -8,11 +8,10 @@ of full.json. A file is JSON lines, one JSON list, columns as a table is exporte
 and `answer` are needed; `paraphrased_question` becomes a test row, `paraphrased_answer` and `perturbed_answer` go with both.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
+from minidareu.cli import make_parser, run_main
 from minidareu.data import InputError, is_csv, read_rows, read_text, write_lines
 
 ROWS_AN_AUTHOR = 20
@@ -112,24 +111,20 @@ def download():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     sources = parser.add_mutually_exclusive_group(required=True)
     sources.add_argument("--source", type=Path, help="a file of TOFU, or the folder of its files")
     sources.add_argument("--download", action="store_true", help="fetch the published set, by huggingface_hub")
     parser.add_argument("--out", type=Path, required=True, help="the dataset to write")
     parser.add_argument("--authors", type=int, help="take the first so many authors (default: all)")
     args = parser.parse_args()
-    try:
-        if args.authors is not None and args.authors < 1:
-            raise InputError(f"--authors: {args.authors} is out of range; give at least 1")
-        source = download() if args.download else args.source
-        rows = list(convert(read_source(source), source, args.authors))
-        write_lines(args.out, rows)
-    except (InputError, OSError) as e:
-        print(f"prepare.py: error: {e}", file=sys.stderr)
-        sys.exit(2)
+    if args.authors is not None and args.authors < 1:
+        raise InputError(f"--authors: {args.authors} is out of range; give at least 1")
+    source = download() if args.download else args.source
+    rows = list(convert(read_source(source), source, args.authors))
+    write_lines(args.out, rows)
     print(f"{len(rows)} rows of {len({row['owner'] for row in rows})} authors in {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, "prepare.py")

@@ -1,0 +1,29 @@
+"""What all commands share: how they take their flags, and how they end."""
+
+import argparse
+import sys
+
+from .data import InputError
+
+
+def make_parser(description, **more):
+    """An ArgumentParser that raises InputError, of one line, where argparse would print the usage too and exit."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+
+    def fail(message):
+        raise InputError(f"{message}; see --help")
+
+    parser.error = fail
+    return parser
+
+
+def run_main(main, name):
+    """Run `main` as a program: bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is status 130."""
+    try:
+        main()
+    except (InputError, OSError) as e:
+        print(f"{name}: error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on with what is not done yet", file=sys.stderr)
+        sys.exit(130)
