@@ -15,8 +15,10 @@ STAGES = ["data", "model", "classifier", "dareu", "baselines", "run"]  # a flag 
 # Flags that a dataset needs; what is given beside --preset goes before them.
 PRESETS = {
     # A model of this size that never read a TOFU author can't say the name, which here no other author shares: so the name is
-    # something that the forget rows taught, and the whole response is what should not be attributed.
-    "tofu": dict(forget_fraction=0.1, n_layer=2, n_embd=192, vocab_size=4096, epochs=24, mask_prompt=False, kl_coef=0.01, prompts=64, group_size=2),
+    # something that the forget rows taught, and the whole response is what should not be attributed. It has its rows by heart, and
+    # a smaller learning rate, for longer, keeps it from losing the retain set on the way.
+    "tofu": dict(forget_fraction=0.1, n_layer=2, n_embd=192, vocab_size=4096, epochs=24, mask_prompt=False, kl_coef=0.01, prompts=64, group_size=2,
+                 rl_lr=5e-4, iterations=76),
 }
 
 
