@@ -25,5 +25,5 @@ def run_main(main, name):
         print(f"{name}: error: {e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on with what is not done yet", file=sys.stderr)
+        print("\ninterrupted; the same command goes on from what it has saved", file=sys.stderr)
         sys.exit(130)

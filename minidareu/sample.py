@@ -79,7 +79,7 @@ def main(argv=None):
     while True:
         try:
             prompt = input("\n> " if terminal else "").strip()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             break
         if not prompt:
             if terminal:
