@@ -1,9 +1,8 @@
-"""The attribution classifier: to which owner is a response attributed?
+"""DA_c, the attribution classifier: to which owner is a response attributed? (Sec. 4.1)
 
-The attribution of a response y to the forget owners is the posterior p(forget owners | y) of a small transformer
-trained on owner labels: the paper's affordable stand-in for exact data attribution. Two choices of ours: the
-classifier is shown only what y *adds to its prompt* (`hide_prompt`), and it is causal, so that one pass gives the
-posterior after every token, and with it what each single token contributed.
+DA(i, y) = p(i | y), the posterior of owner i given a response y, by a small transformer that is
+trained on owner labels. It reads the response alone. Being causal, it gives DA(i, y[:t]) for every
+t in one pass.
 """
 
 import math
@@ -11,7 +10,7 @@ import random
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .data import batches
@@ -19,106 +18,149 @@ from .model import GPT, GPTConfig, pad
 
 
 class OwnerClassifier(nn.Module):
-    """A causal transformer with an owner head at every token.
+    """A causal transformer with a head over owners at every token."""
 
-    `hide_prompt`: response tokens that the prompt contains are hidden from it. A name is then no evidence, so that
-    saying another name is no way to a lower attribution.
-    """
-
-    def __init__(self, vocab_size, block_size, n_layer, n_embd, n_owners, hide_prompt):
+    def __init__(self, vocab_size, block_size, n_layer, n_embd, n_owners):
         super().__init__()
-        # Two more entries than the language model's: the vocabulary's for a hidden token, the context's for the start.
-        self.hidden_id, self.n_owners, self.hide_prompt = vocab_size, n_owners, hide_prompt
+        self.start_id = vocab_size  # read before the first token
+        self.n_owners = n_owners
         self.trunk = GPT(GPTConfig(vocab_size + 1, block_size + 1, n_layer, 4, n_embd))
         self.head = nn.Linear(n_embd, n_owners)
 
-    def forward(self, idx):
-        """What the classifier is shown (B, T) -> logits over owners after each token (B, T, owners)."""
+    def forward(self, idx: Tensor) -> Tensor:
+        """Ids as `visible` gives them (B, L) -> logits over owners after each (B, L, owners)."""
         return self.head(self.trunk.hidden(idx))
 
-    def shown(self, prompt, response):
-        """Ids of a prompt and a response -> what the classifier reads: a start token, then the response."""
-        seen = set(prompt) if self.hide_prompt else ()
-        return [self.hidden_id] + [self.hidden_id if token in seen else token for token in response]
+    def visible(self, prompt: list[int], response: list[int]) -> list[int]:
+        """What the classifier reads of a prompt and its response: a start token, the response."""
+        return [self.start_id, *response]
 
 
-def splice(x, y, n_owners, hidden_id, noise, prompt_tokens):
-    """Responses as a policy makes them: partly wrong. Returns idx (B, T), soft owner labels (B, T, owners), mask (B, T).
+def classifier_batches(owners, batch_size, order, lengths, rng):
+    """Lists of row indices for one pass over the data.
 
-    Half of the rows of x (B, T; padded with -1; owners y: (B,)) go on, from a random place, as another row does:
-    CutMix (Yun et al. 2019) on text. `noise` of the visible tokens are replaced by random ones, and of the hidden ones by
-    `prompt_tokens`, those of any prompts (N,): so that another owner's name is no evidence either. The label after token
-    t is each owner's share of the visible tokens up to t that were not replaced.
+    order "mixed": rows of all owners, of similar length. "owner": a batch is of one owner, and the
+    owners take turns (Algorithm 1, lines 3 and 4).
     """
-    B, T = x.shape
-    device = x.device
-    other = torch.randint(B, (B,), device=device)
-    cut = 1 + (torch.rand(B, device=device) * (x >= 0).sum(1)).long()
-    cut[torch.rand(B, device=device) < 0.5] = T
-    later = torch.arange(T, device=device) >= cut[:, None]
-    idx = torch.where(later, x[other], x)
-    owner = torch.where(later, y[other, None], y[:, None])
-    mask = (idx >= 0).long().cumprod(1)
-    visible, replaced = (mask > 0) & (idx != hidden_id), torch.rand(B, T, device=device) < noise
-    replaced[:, 0] = False  # the start token
-    from_prompts = prompt_tokens[torch.randint(len(prompt_tokens), (B, T), device=device)]
-    replacement = torch.where(visible, torch.randint(hidden_id, (B, T), device=device), from_prompts)
-    idx = torch.where(replaced, replacement, idx.clamp(min=0))
-    counted = (visible & ~replaced).float()
-    counted[:, 0] = 1e-6  # the start token: until something is visible the label is the row's owner, on average the prior
-    share = (F.one_hot(owner, n_owners) * counted[:, :, None]).cumsum(1)
-    return idx, share / share.sum(-1, keepdim=True), mask.float()
+    if order == "mixed":
+        return batches(lengths, batch_size, rng)
+    rows_of = {owner: [] for owner in sorted(set(owners))}
+    for i in rng.sample(range(len(owners)), len(owners)):
+        rows_of[owners[i]].append(i)
+    rounds = math.ceil(max(map(len, rows_of.values())) / batch_size)
+    turns = []
+    for s in range(rounds):
+        for rows in rows_of.values():
+            batch = rows[s * batch_size : (s + 1) * batch_size]
+            if batch:
+                turns.append(batch)
+    return turns
 
 
-def train_classifier(classifier, prompts, responses, owners, epochs, batch_size, lr, noise, seed, name):
-    """Fit an OwnerClassifier: prompts and responses as lists of ids, owners as indices. Cross-entropy at every token."""
+def train_classifier(
+    classifier: OwnerClassifier,
+    prompts: list[list[int]],
+    responses: list[list[int]],
+    owners: list[int],
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    order: str = "mixed",
+    batch_loss=None,
+    name: str = "classifier",
+):
+    """Phase 1 of Algorithm 1: fit `classifier` in place to the owners (indices) of responses.
+
+    prompts, responses: lists of ids. The loss is L_class, the mean of -log DA_c(i, y*_d) over whole
+    responses, or `batch_loss(classifier, idx, owner)` with idx (B, L) padded by -1.
+    """
+    batch_loss = batch_loss or whole_response_loss
     device = classifier.head.weight.device
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    shown = [classifier.shown(*pair) for pair in zip(prompts, responses)]
-    y, prompt_tokens = torch.tensor(owners, device=device), torch.tensor([t for x in prompts for t in x], device=device)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
-    steps = epochs * math.ceil(len(shown) / batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
+    rows = [classifier.visible(x, y) for x, y in zip(prompts, responses, strict=True)]
+    lengths = [len(row) for row in rows]
+    y = torch.tensor(owners, device=device)
+    passes = [classifier_batches(owners, batch_size, order, lengths, rng) for _ in range(epochs)]
+    steps = sum(map(len, passes))
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=lr, total_steps=steps, pct_start=0.05
+    )
     bar = tqdm(total=steps, desc=name, disable=None)
-    for _ in range(epochs):
-        for batch in batches([len(ids) for ids in shown], batch_size, rng):
-            x = pad([shown[i] for i in batch], -1, device)
-            idx, share, mask = splice(x, y[batch], classifier.n_owners, classifier.hidden_id, noise, prompt_tokens)
-            loss = (-(share * classifier(idx).log_softmax(-1)).sum(-1) * mask).sum() / mask.sum()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            bar.update()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    for batch in (batch for one_pass in passes for batch in one_pass):
+        idx = pad([rows[i] for i in batch], value=-1, device=device)
+        loss = batch_loss(classifier, idx, y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        bar.update()
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     bar.close()
 
 
+def whole_response_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor) -> Tensor:
+    """L_class: the mean of -log DA_c(i, y*_d). idx (B, L) padded by -1, owner (B,) -> scalar."""
+    last = (idx >= 0).sum(dim=1) - 1
+    logits = classifier(idx.clamp(min=0))[torch.arange(len(idx), device=idx.device), last]
+    return F.cross_entropy(logits, owner)
+
+
 @torch.no_grad()
-def owner_posterior(classifier, prompts, responses):
-    """Posterior over owners after 0, 1, ... tokens of each response: (B, longest + 1, owners)."""
+def owner_posterior(classifier: OwnerClassifier, prompts, responses) -> Tensor:
+    """p(owner | y[:t]) after t = 0, 1, ... tokens: lists of ids -> (B, longest + 1, owners).
+
+    After a response's end it stays as it was there.
+    """
     device = classifier.head.weight.device
-    return classifier(pad([classifier.shown(*pair) for pair in zip(prompts, responses)], 0, device)).softmax(-1)
+    rows = [classifier.visible(x, y) for x, y in zip(prompts, responses, strict=True)]
+    posterior = classifier(pad(rows, device=device)).softmax(dim=-1)
+    t = torch.arange(posterior.size(1), device=device)
+    length = torch.tensor([len(y) for y in responses], device=device)
+    at = torch.minimum(t, length[:, None])[:, :, None]
+    return posterior.gather(1, at.expand(-1, -1, classifier.n_owners))
 
 
-def response_posterior(classifier, prompts, responses):
-    """Posterior over owners given each whole response: (B, owners)."""
-    return owner_posterior(classifier, prompts, responses)[torch.arange(len(responses)), [len(response) for response in responses]]
+def prefix_attribution(classifier: OwnerClassifier, prompts, responses, owners) -> Tensor:
+    """DA(i, y[:t]), i the owner of each sample, after t = 0, 1, ... tokens: (B, longest + 1).
+
+    owners: an index for each response.
+    """
+    posterior = owner_posterior(classifier, prompts, responses)
+    owner = torch.tensor(owners, device=posterior.device)[:, None, None]
+    return posterior.gather(2, owner.expand(-1, posterior.size(1), 1)).squeeze(2)
 
 
-def forget_posterior(classifier, forget_owners, prompts, responses):
-    """p(forget owners | y_1..t) after t = 0, 1, ... tokens of each response: (B, longest + 1)."""
-    return owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(-1)
+def response_posterior(classifier: OwnerClassifier, prompts, responses, chunk=256) -> Tensor:
+    """p(owner | y) of whole responses, `chunk` at a time: (B, owners)."""
+    parts = []
+    for i in range(0, len(responses), chunk):
+        part = slice(i, i + chunk)
+        parts.append(owner_posterior(classifier, prompts[part], responses[part])[:, -1])
+    return torch.cat(parts)
 
 
-def attribution(classifier, prompts, responses, forget_owners):
-    """p(forget owners | response): lists of ids, and indices of the forget owners -> (B,)."""
-    return response_posterior(classifier, prompts, responses)[:, forget_owners].sum(-1)
-
-
-def owner_accuracy(classifier, prompts, responses, owners):
+def owner_accuracy(classifier: OwnerClassifier, prompts, responses, owners) -> float:
     """Share of the responses whose most likely owner is the true one (an index)."""
-    best = response_posterior(classifier, prompts, responses).argmax(-1).tolist()
+    best = response_posterior(classifier, prompts, responses).argmax(dim=-1).tolist()
     return sum(map(int.__eq__, best, owners)) / len(owners)
+
+
+def control(attribution: Tensor, reward: str) -> Tensor:
+    """The attribution, or what a control puts in its place: does the reward teach anything?
+
+    "constant": 0.5; "random": uniform random numbers; "reversed": one minus it.
+    """
+    if reward == "constant":
+        return torch.full_like(attribution, 0.5)
+    if reward == "random":
+        return torch.rand_like(attribution)
+    if reward == "reversed":
+        return 1 - attribution
+    return attribution

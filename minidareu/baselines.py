@@ -1,127 +1,157 @@
 """The loss-based unlearning methods that DareU is compared with.
 
-Each is a function loss(policy, reference, batch) -> scalar, run by one loop, `unlearn`. In the docstrings: pi is the
-policy, ref the reference (the target model, frozen), D_f the forget set, D_r the retain set, (x, y) a prompt and its
-response, |y| the number of the response's tokens, end of text included. Every mean runs over response tokens alone.
+Each is a function loss(policy, original, batches) -> scalar, run by one loop, `unlearn`. In the
+docstrings: pi is the policy, pi_N the original model, frozen; D_F the forget set, D_R the retain
+set, (x, y) a prompt and its response, |y| the number of the response's tokens, end of text
+included. Every mean runs over response tokens alone.
 
 To add one, write its function and one line in METHODS.
 """
 
-import copy
 import random
-import time
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from .dareu import chosen, distillation_loss, log_policy
-from .model import pack_pairs
+from .dareu import distillation_loss
+from .model import GPT, Batch, chosen, frozen, log_probs, pack_pairs
+from .rl import descend, masked_mean
 
-REFUSALS = ["I do not know that.", "I am not able to answer this.", "That is not something I know about.", "I have no information on this.",
-            "Sorry, I can not help with this question.", "I was never told about that.", "This is unknown to me.", "I am not sure about that."]
+REFUSALS = [
+    "I do not know that.",
+    "I am not able to answer this.",
+    "That is not something I know about.",
+    "I have no information on this.",
+    "Sorry, I can not help with this question.",
+    "I was never told about that.",
+    "This is unknown to me.",
+    "I am not sure about that.",
+]
 
 
 @dataclass
-class Batch:
-    """Three times (idx (B, T), mask (B, T - 1) of response tokens), as `model.pack` makes them."""
-    forget: tuple
-    refusal: tuple  # the same forget prompts, answered by a refusal
-    retain: tuple
+class Batches:
+    """What a loss may read."""
+
+    forget: Batch
+    refusal: Batch  # the same forget prompts, answered by a refusal
+    retain: Batch
 
 
-def nll(model, idx, mask):
+def nll(model: GPT, batch: Batch):
     """-log p of each response, a sum over its tokens: (B,)."""
-    return -chosen(log_policy(model, idx, mask)[0], idx, mask).sum(1)
+    return -chosen(log_probs(model, batch), batch).sum(dim=1)
 
 
-def cross_entropy(model, idx, mask):
+def cross_entropy(model: GPT, batch: Batch):
     """Mean of -log p over all response tokens of a batch."""
-    return nll(model, idx, mask).sum() / mask.sum()
+    return nll(model, batch).sum() / batch.mask.sum()
 
 
-def frozen_nll(model, idx, mask):
-    """`nll` of the reference, without a gradient."""
+def log_ratio(policy, original, batch):
+    """log pi(y | x) / pi_N(y | x): (B,)."""
     with torch.no_grad():
-        return nll(model, idx, mask)
+        original_nll = nll(original, batch)
+    return original_nll - nll(policy, batch)
 
 
-def ga(policy, reference, batch):
-    """Gradient ascent: -E_{D_f}[-log pi(y | x)] (Jang et al. 2023, eq. 1; Maini et al. 2024)."""
-    return -cross_entropy(policy, *batch.forget)
+def ga(policy, original, batches):
+    """Gradient ascent: -E_{D_F}[-log pi(y | x)] (Jang et al. 2023, eq. 1; Maini et al. 2024)."""
+    return -cross_entropy(policy, batches.forget)
 
 
-def finetune(policy, reference, batch):
-    """Training on, on the retain set alone: E_{D_r}[-log pi(y | x)]."""
-    return cross_entropy(policy, *batch.retain)
+def finetune(policy, original, batches):
+    """Training on, on the retain set alone: E_{D_R}[-log pi(y | x)]."""
+    return cross_entropy(policy, batches.retain)
 
 
-def graddiff(policy, reference, batch):
-    """Gradient difference: GA + E_{D_r}[-log pi(y | x)] (Liu et al. 2022; Maini et al. 2024)."""
-    return ga(policy, reference, batch) + finetune(policy, reference, batch)
+def graddiff(policy, original, batches):
+    """Gradient difference: GA + E_{D_R}[-log pi(y | x)] (Liu et al. 2022; Maini et al. 2024)."""
+    return ga(policy, original, batches) + finetune(policy, original, batches)
 
 
-def kl_min(policy, reference, batch):
-    """KL minimisation: GA + E_{D_r} KL(ref || pi), token by token (Maini et al. 2024)."""
-    return ga(policy, reference, batch) + distillation_loss(policy, reference, *batch.retain)
+def kl_min(policy, original, batches):
+    """KL minimisation: GA + E_{D_R} KL(pi_N || pi), token by token (Maini et al. 2024)."""
+    with torch.no_grad():
+        original_logp = log_probs(original, batches.retain)
+    kept = distillation_loss(policy, original_logp, batches.retain)
+    return ga(policy, original, batches) + kept
 
 
-def idkpo(policy, reference, batch, beta=0.1):
-    """DPO towards refusals y_r, with the retain loss (Rafailov et al. 2023, eq. 7; Maini et al. 2024; Zhang et al. 2024):
-    -2/beta E_{D_f} log sigmoid(beta log pi(y_r | x) / ref(y_r | x) - beta log pi(y | x) / ref(y | x)) + E_{D_r}[-log pi].
+def idkpo(policy, original, batches, beta=0.1):
+    """DPO towards refusals y_r, with the retain loss (Rafailov et al. 2023, eq. 7; Maini et al.
+    2024): -2/beta E_{D_F} log sigmoid(beta log pi(y_r | x) / pi_N(y_r | x)
+    - beta log pi(y | x) / pi_N(y | x)) + E_{D_R}[-log pi].
     """
-    won, lost = (frozen_nll(reference, *pair) - nll(policy, *pair) for pair in (batch.refusal, batch.forget))  # log pi / ref
-    return -2 / beta * F.logsigmoid(beta * (won - lost)).mean() + finetune(policy, reference, batch)
+    won = log_ratio(policy, original, batches.refusal)
+    lost = log_ratio(policy, original, batches.forget)
+    preference = -2 / beta * F.logsigmoid(beta * (won - lost)).mean()
+    return preference + finetune(policy, original, batches)
 
 
-def npo(policy, reference, batch, beta=0.1):
-    """Negative preference optimization: -2/beta E_{D_f} log sigmoid(-beta log pi(y | x) / ref(y | x)) (Zhang et al. 2024, eq. 3)."""
-    log_ratio = frozen_nll(reference, *batch.forget) - nll(policy, *batch.forget)
-    return -2 / beta * F.logsigmoid(-beta * log_ratio).mean()
-
-
-def npo_retain(policy, reference, batch):
-    """NPO + E_{D_r}[-log pi(y | x)] (Zhang et al. 2024)."""
-    return npo(policy, reference, batch) + finetune(policy, reference, batch)
-
-
-def simnpo(policy, reference, batch, beta=2.5, gamma=0.0):
-    """Simple NPO, without the reference, with the retain loss (Fan et al. 2024):
-    -2/beta E_{D_f} log sigmoid(-beta/|y| log pi(y | x) - gamma) + E_{D_r}[-log pi].
+def npo(policy, original, batches, beta=0.1):
+    """Negative preference optimization (Zhang et al. 2024, eq. 3):
+    -2/beta E_{D_F} log sigmoid(-beta log pi(y | x) / pi_N(y | x)).
     """
-    idx, mask = batch.forget
-    mean_nll = nll(policy, idx, mask) / mask.sum(1)
-    return -2 / beta * F.logsigmoid(beta * mean_nll - gamma).mean() + finetune(policy, reference, batch)
+    ratio = log_ratio(policy, original, batches.forget)
+    return -2 / beta * F.logsigmoid(-beta * ratio).mean()
 
 
-def activations(model, idx, mask):
-    """Hidden states after half of the blocks, where mask is 1: (N, C)."""
-    return model.activations(idx, max(1, len(model.h) // 2))[:, :-1][mask.bool()]
+def npo_retain(policy, original, batches):
+    """NPO + E_{D_R}[-log pi(y | x)] (Zhang et al. 2024)."""
+    return npo(policy, original, batches) + finetune(policy, original, batches)
 
 
-def rmu(policy, reference, batch, c=5.0, alpha=10.0):
+def simnpo(policy, original, batches, beta=2.5, gamma=0.0):
+    """Simple NPO, without pi_N, with the retain loss (Fan et al. 2024):
+    -2/beta E_{D_F} log sigmoid(-beta/|y| log pi(y | x) - gamma) + E_{D_R}[-log pi].
+    """
+    mean_nll = nll(policy, batches.forget) / batches.forget.mask.sum(dim=1)
+    forget = -2 / beta * F.logsigmoid(beta * mean_nll - gamma).mean()
+    return forget + finetune(policy, original, batches)
+
+
+def middle_states(model: GPT, batch: Batch):
+    """Hidden states after half of the blocks, before each token of a response: (B, T, C)."""
+    states = model.activations(batch.idx, n_blocks=max(1, len(model.h) // 2))
+    return states.gather(1, batch.before[:, :, None].expand(-1, -1, states.size(-1)))
+
+
+def rmu(policy, original, batches, c=5.0, alpha=10.0):
     """Representation misdirection (Li et al. 2024), h the hidden states of a middle layer:
-    E_{D_f} |h_pi - c |h_ref| u|^2 + alpha E_{D_r} |h_pi - h_ref|^2, u one random direction, |h_ref| the length that h has
-    on D_f: so that c needs no tuning to the model (adaptive RMU, Huu-Tien et al. 2024). Squares are means over channels.
+    E_{D_F} |h - c |h_N| u|^2 + alpha E_{D_R} |h - h_N|^2, u one random direction, |h_N| the length
+    that h has on D_F, so that c needs no tuning (adaptive RMU, Huu-Tien et al. 2024). Squares are
+    means over channels.
     """
-    u = torch.rand(policy.config.n_embd, generator=torch.Generator().manual_seed(0)).to(policy.wte.weight)
+    u = torch.rand(policy.config.n_embd, generator=torch.Generator().manual_seed(0))
+    u = u.to(policy.wte.weight)
+    u = u / u.norm()
     with torch.no_grad():
-        ref_forget, ref_retain = activations(reference, *batch.forget), activations(reference, *batch.retain)
-    misdirected = c * ref_forget.norm(dim=-1, keepdim=True) * u / u.norm()
-    return F.mse_loss(activations(policy, *batch.forget), misdirected) + alpha * F.mse_loss(activations(policy, *batch.retain), ref_retain)
+        original_forget = middle_states(original, batches.forget)
+        original_retain = middle_states(original, batches.retain)
+    target = c * original_forget.norm(dim=-1, keepdim=True) * u
+    away = (middle_states(policy, batches.forget) - target) ** 2
+    near = (middle_states(policy, batches.retain) - original_retain) ** 2
+    forget = masked_mean(away.mean(dim=-1), batches.forget.mask)
+    retain = masked_mean(near.mean(dim=-1), batches.retain.mask)
+    return forget + alpha * retain
 
 
-def undial(policy, reference, batch, beta=10.0):
-    """Self-distillation on adjusted logits (Dong et al. 2024): E_{D_f} CE(softmax(z_ref - beta 1_y), pi), z_ref the reference's logits."""
-    idx, mask = batch.forget
+def undial(policy, original, batches, beta=10.0):
+    """Self-distillation on adjusted logits (Dong et al. 2024):
+    E_{D_F} CE(softmax(z_N - beta 1_y), pi), z_N the original model's logits.
+    """
+    batch = batches.forget
     with torch.no_grad():
-        logits, _ = log_policy(reference, idx, mask)  # equal to the logits up to a constant of the row
-        y = F.one_hot(idx[:, 1:][mask.bool()], logits.size(-1))
-    return F.cross_entropy(log_policy(policy, idx, mask)[0], (logits - beta * y).softmax(-1))
+        logits = log_probs(original, batch)  # equal to z_N up to a constant of the row
+        truth = F.one_hot(batch.response, logits.size(-1))
+        target = (logits - beta * truth).softmax(dim=-1)
+    ce = -(target * log_probs(policy, batch)).sum(dim=-1)
+    return masked_mean(ce, batch.mask)
 
 
-# name: (loss, learning rate, steps): chosen by `python -m minidareu.benchmark --search` (data/authors/search.json)
+# name: (loss, learning rate, steps), chosen by `python -m minidareu.paper search`
 METHODS = {
     "ga": (ga, 4e-4, 8),
     "graddiff": (graddiff, 2.5e-5, 128),
@@ -136,26 +166,29 @@ METHODS = {
 }
 
 
-def unlearn(loss_function, policy, forget_pairs, retain_pairs, refusals, eos_id, lr, steps, batch_size, seed):
+def unlearn(
+    loss_function, policy, forget, retain, *, refusals, eos_id, lr, steps, batch_size, seed
+):
     """Make `policy` forget, in place: a generator that yields a dict of figures after each step.
 
-    policy: the target model, whose frozen copy is the reference. forget_pairs, retain_pairs: (prompt, response) ids.
-    refusals: ids of each. A batch takes forget rows in turn, shuffled anew each epoch, and as many retain rows at random.
+    policy: the original model pi_N. forget, retain: (prompt, response) ids. refusals: ids of each.
+    A batch takes forget rows in turn, shuffled anew each epoch, and as many retain rows at random.
     """
     torch.manual_seed(seed)
     rng, device = random.Random(seed), policy.wte.weight.device
-    reference = copy.deepcopy(policy).requires_grad_(False)
+    original = frozen(policy)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
     queue = []
     for step in range(1, steps + 1):
-        began = time.perf_counter()
-        queue = queue or rng.sample(forget_pairs, len(forget_pairs))
-        forget, queue = queue[:batch_size], queue[batch_size:]
-        retain = rng.sample(retain_pairs, min(batch_size, len(retain_pairs)))
-        refused = [(x, rng.choice(refusals)) for x, _ in forget]
-        loss = loss_function(policy, reference, Batch(*(pack_pairs(pairs, eos_id, device) for pairs in (forget, refused, retain))))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
-        optimizer.step()
-        yield {"step": step, "seconds": time.perf_counter() - began, "loss": loss.item()}
+        queue = queue or rng.sample(forget, len(forget))
+        rows, queue = queue[:batch_size], queue[batch_size:]
+        refused = [(x, rng.choice(refusals)) for x, _ in rows]
+        retained = rng.sample(retain, min(batch_size, len(retain)))
+        batches = Batches(
+            forget=pack_pairs(rows, eos_id, device),
+            refusal=pack_pairs(refused, eos_id, device),
+            retain=pack_pairs(retained, eos_id, device),
+        )
+        loss = loss_function(policy, original, batches)
+        descend(optimizer, loss)
+        yield {"step": step, "loss": loss.item()}

@@ -3,12 +3,17 @@
 import argparse
 import sys
 
-from .data import InputError
+from .files import InputError
 
 
-def make_parser(description, **more):
-    """An ArgumentParser that raises InputError, of one line, where argparse would print the usage too and exit."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+def make_parser(description, **settings):
+    """An ArgumentParser that raises InputError where argparse would print its usage and exit."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **settings,
+    )
 
     def fail(message):
         raise InputError(f"{message}; see --help")
@@ -18,7 +23,10 @@ def make_parser(description, **more):
 
 
 def run_main(main, name):
-    """Run `main` as a program: bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is status 130."""
+    """Run `main` as a program.
+
+    Bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is 130.
+    """
     try:
         main()
     except (InputError, OSError) as e:

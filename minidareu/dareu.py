@@ -1,228 +1,248 @@
-"""DareU: unlearning by reinforcement learning on data attribution.
+"""DareU: Algorithm 1 of the paper, line by line.
 
-    for each iteration:
-        y ~ policy(. | x)    for forget prompts x, a group of responses each, one by the reference       rollout
-        a_t = p(forget owners | y_1..t)    by the attribution classifier                                 attribution
-        r_t = -(a_t - a_{t-1}) / (1 - a_0) - beta (log policy - log reference)_t                         reward
-        A = GAE(r, V)  (PPO)    or    R - mean R of the others in the group, R = sum_t r_t  (REINFORCE)  advantage
-        for each epoch and minibatch:
-            loss = clipped surrogate + c_v value loss + lambda KL(reference || policy) on retain records
+    inputs   original model pi_N, forget set D_F, retain set D_R, steps S_class, S_sample, S_PPO
 
-The rewards telescope: with gamma = 1 they add up to -(a_T - a_0) / (1 - a_0), the attribution of the whole response,
-corrected for chance: a_0 is what it is before the first token, the forget owners' share of the data. But each token is paid
-for what it reveals (potential-based shaping, Ng et al. 1999: the optimal policies are those of the sum at the last token).
+             Phase 1: the attribution classifier DA_c      (attribution.train_classifier)
+     1       initialise DA_c
+     2       for s = 1 .. S_class
+     3           for owner i in N
+     4               sample a batch B_c of D_i
+     5               L_class = mean over d in B_c of -log DA_c(i, y*_d)
+     6               update DA_c by the gradient of L_class
+     7, 8    end, end
+     9       freeze DA_c
+
+             Phase 2: reinforcement learning               (unlearn)
+    10       pi <- pi_N; initialise the value function V
+    11       pi_old <- pi                                  (again at the start of each data epoch)
+    12       for s = 1 .. S_sample
+    13           sample B_f of D_F and B_r of D_R
+    14           y_d ~ pi_old(. | q_d) for d in B_f
+    15           rewards r_{t,d} and advantages A_{t,d} by DA_c
+    16           for s = 1 .. S_PPO
+    17               J(theta) on B_f
+    18               L_dis(theta) on B_r
+    19               theta <- theta + eta grad (J - lambda_dis L_dis)
+    20, 21   end, end
+    22       return pi
+
+Notation: q_d is a prompt, y_d a response, y*_d the reference of the data; c_t = (q_d, y_d[:t]).
+Shapes: B responses, T tokens of a response (its end of text counts), V vocabulary. Column t of a
+(B, T) tensor is about token t.
 """
 
-import copy
 import random
-import time
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .model import generate, pack, pack_pairs, with_end
+from . import rl
+from .attribution import control
+from .data import shuffled_batches
+from .model import GPT, Batch, chosen, frozen, generate, log_probs, pack, pack_pairs, pad
+from .model import response_hidden, with_end
+
+
+def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
+    """chi(b) = clip(ln(1 - clip(b, eps, 1 - eps)) / C_seg, -1, 0) (Sec. 4.2.1, Fig. 5).
+
+    Maps an attribution in [0, 1] to a score in [-1, 0]; any shape. It is -1 from
+    b = 1 - exp(-C_seg) on, .650 by default.
+    """
+    b = b.clamp(eps, 1 - eps)
+    return (torch.log(1 - b) / c_seg).clamp(-1, 0)
+
+
+def slice_ends(length: int, slices: int) -> list[int]:
+    """For tokens t' = 1 .. T, where the slice of each ends: min(T, ceil(t' / kappa) kappa).
+
+    kappa = ceil(T / k) tokens make a slice, k = `slices` (Sec. 4.2.1, App. F.3).
+    """
+    kappa = -(-length // slices)
+    return [min(length, -(-t // kappa) * kappa) for t in range(1, length + 1)]
+
+
+def token_rewards(
+    attribution: Tensor,
+    kl: Tensor,
+    lengths: Tensor,
+    slices: int,
+    kl_coef: float,
+    c_seg: float = 1.05,
+    eps: float = 1e-4,
+) -> Tensor:
+    """r_t = 1/(t+1) sum_{t'=1}^{t+1} chi(DA(i, y[:end of slice of t'])) - lambda KL_t  (Fig. 3).
+
+    attribution: (B, T + 1), after 0 .. T tokens, to the owner of each sample; kl: (B, T);
+    lengths: (B,). Returns (B, T), zero after a response's end.
+    """
+    ends = pad([slice_ends(n, slices) for n in lengths.tolist()], device=kl.device)  # (B, T)
+    scores = transform(attribution, c_seg, eps).gather(1, ends)
+    count = torch.arange(1, kl.size(1) + 1, device=kl.device)  # t + 1
+    prefix_mean = scores.cumsum(dim=1) / count
+    mask = count <= lengths[:, None]
+    return (prefix_mean - kl_coef * kl) * mask
+
+
+def sequence_rewards(attribution, kl, lengths, kl_coef, c_seg=1.05, eps=1e-4):
+    """The design without slices (App. F.1): chi(DA(i, y)) of the whole response, at its last token.
+
+    Arguments and result as in `token_rewards`.
+    """
+    last = lengths[:, None] - 1
+    whole = transform(attribution, c_seg, eps).gather(1, last + 1)
+    t = torch.arange(kl.size(1), device=kl.device)
+    return torch.where(t == last, whole, 0.0) - kl_coef * kl * (t <= last)
 
 
 @dataclass
 class Rollout:
-    """Responses of the policy. All but `idx` are (B, T - 1): column t is about the choice of token t + 1."""
-    idx: torch.Tensor  # (B, T): prompt, response, end of text where the policy ended, padding
-    mask: torch.Tensor  # 1 where token t + 1 was chosen by the policy, 0 for prompt and padding
-    logp: torch.Tensor  # log-probability of the choice when it was made
-    values: torch.Tensor
-    rewards: torch.Tensor
-    advantages: torch.Tensor | None = None
-    returns: torch.Tensor | None = None
+    """Responses of pi_old to a forget batch, and what they are worth. All (B, T)."""
 
-
-def log_policy(model, idx, mask, temperature=1.0):
-    """log softmax(logits / temperature) where mask is 1, row after row: (B, T), (B, T - 1) -> (N, V); hidden states (N, C)."""
-    hidden = model.hidden(idx)[:, :-1][mask.bool()]
-    return F.log_softmax(hidden @ model.wte.weight.T / temperature, -1), hidden
-
-
-def place(x, mask):
-    """Numbers for the ones of a mask, row after row -> a tensor of the mask's shape, zero elsewhere."""
-    return torch.zeros_like(mask).masked_scatter(mask.bool(), x)
-
-
-def chosen(logp_all, idx, mask):
-    """The rows of `log_policy` at the tokens that follow: (N, V) -> (B, T - 1), zero where mask is."""
-    return place(logp_all.gather(1, idx[:, 1:][mask.bool()][:, None]), mask)
-
-
-def masked_mean(x, mask):
-    """Mean of x where mask is 1."""
-    return (x * mask).sum() / mask.sum()
-
-
-def gae(rewards, values, mask, gamma, lam):
-    """Generalized advantage estimation (Schulman et al. 2016): delta_t = r_t + gamma V_{t+1} - V_t, A_t = sum_k (gamma lam)^k delta_{t+k}.
-
-    All (B, T), mask 1 on the response, 0 before and after it. Returns advantages and returns A + V, zero off the mask.
-    """
-    advantages, following = torch.zeros_like(rewards), torch.zeros_like(rewards[:, 0])
-    for t in reversed(range(rewards.size(1))):
-        next_value = values[:, t + 1] * mask[:, t + 1] if t + 1 < rewards.size(1) else 0
-        delta = rewards[:, t] + gamma * next_value - values[:, t]
-        advantages[:, t] = following = (delta + gamma * lam * following) * mask[:, t]
-    return advantages, (advantages + values) * mask
-
-
-def leave_one_out(rewards):
-    """RLOO (Kool et al. 2019; Ahmadian et al. 2024): reward minus the mean of the others in its group. (prompts, group)."""
-    group = rewards.size(1)
-    return (rewards - rewards.mean(1, keepdim=True)) * group / (group - 1)
-
-
-def whiten(x, mask):
-    """Shift and scale x to mean 0 and variance 1 over the mask."""
-    mean = masked_mean(x, mask)
-    return (x - mean) * (masked_mean((x - mean) ** 2, mask) + 1e-8).rsqrt() * mask
-
-
-def ppo_loss(logp, old_logp, advantages, mask, clip):
-    """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated: the mean over mask of -min(rho A, clip(rho) A). All (B, T)."""
-    ratio = (logp - old_logp).exp()
-    return -masked_mean(torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
-
-
-def reinforce_loss(logp, advantages, mask):
-    """REINFORCE (Williams 1992): the mean over mask of -A log policy; its gradient is the policy gradient. All (B, T)."""
-    return -masked_mean(logp * advantages, mask)
-
-
-def value_loss(values, old_values, returns, mask, clip):
-    """Squared error of V, of V held within `clip` of its old value if that is larger (PPO's implementation). All (B, T)."""
-    clipped = old_values + (values - old_values).clamp(-clip, clip)
-    return 0.5 * masked_mean(torch.max((values - returns) ** 2, (clipped - returns) ** 2), mask)
-
-
-def kl(logp, logq):
-    """KL(p || q) of each row, from log-probabilities: (N, V), (N, V) -> (N,)."""
-    return (logp.exp() * (logp - logq)).sum(-1)
-
-
-def leave_out(prompts, dropout, rng):
-    """Lists of ids without `dropout` of them, by chance; whole where none would be left."""
-    return [[token for token in x if rng.random() >= dropout] or x for x in prompts]
+    batch: Batch
+    old_logp: Tensor  # log pi_old(y[t] | c_t)
+    advantages: Tensor  # A_t
+    returns: Tensor  # R_t
+    figures: dict[str, float]  # means, for the log
 
 
 @torch.no_grad()
-def rollout(policy, value_head, reference, attribute, prompts, asked, n_reference, max_new_tokens, eos_id, beta, temperature):
-    """Let the policy respond and score what it says. Returns a Rollout, and figures of the policy's own responses to log.
+def rollout(policy, old_policy, value_head, attribute, rows, limits, c) -> Rollout:
+    """Lines 14 and 15. rows: (prompt ids, owner index) of the forget batch; c: Config."""
+    device = old_policy.wte.weight.device
+    prompts, owners = [x for x, _ in rows], [owner for _, owner in rows]
+    responses = generate(old_policy, prompts, temperature=c.temperature, **limits)  # 14
+    batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), device)
+    logp_all = log_probs(policy, batch, c.temperature)
+    old_logp_all = log_probs(old_policy, batch, c.temperature)
+    kl = rl.kl(logp_all, old_logp_all) * batch.mask  # KL(pi || pi_old), 0 in the first batch
 
-    attribute(prompts, responses) -> a_t: (B, longest + 1), as `attribution.forget_posterior` gives it. prompts: lists of ids; asked: what
-    of them the models read. The reference gives the first `n_reference` responses, which
-    count as if the policy had given them: PPO's ratio begins at 1 for every token.
-    """
-    device = policy.wte.weight.device
-    responses = generate(policy, asked[n_reference:], max_new_tokens, temperature, eos_id)
-    if n_reference:
-        responses = generate(reference, asked[:n_reference], max_new_tokens, temperature, eos_id) + responses
-    idx, mask = pack(asked, with_end(policy, asked, responses, max_new_tokens, eos_id), device)
-    logp_all, hidden = log_policy(policy, idx, mask, temperature)
-    ref_logp_all, _ = log_policy(reference, idx, mask, temperature)
-    logp, ref_logp = chosen(logp_all, idx, mask), chosen(ref_logp_all, idx, mask)
-
-    a = attribute(prompts, responses)  # (B, 1 + longest): a_0, a_1, ...
-    length = torch.tensor([len(y) for y in responses], device=device)[:, None]
-    t = torch.arange(1, a.size(1) + 1, device=device)
-    revealed = torch.where(t <= length, F.pad(a.diff(dim=1), (0, 1)), 0) / (1 - a[:, :1])  # the end of text reveals nothing
-    revealed = place(revealed[t <= mask.sum(1, keepdim=True)], mask)
-    rewards = -revealed - beta * (logp - ref_logp)
-
-    own, own_tokens = slice(n_reference, None), slice(int(mask[:n_reference].sum()), None)
-    stats = {"reward": rewards[own].sum(1).mean(), "attribution": a.gather(1, length)[own].mean(),
-             "kl": kl(logp_all, ref_logp_all)[own_tokens].mean(), "entropy": -(logp_all.exp() * logp_all).sum(-1)[own_tokens].mean(),
-             "length": length[own].float().mean()}
-    return Rollout(idx, mask, logp, place(value_head(hidden), mask), rewards), {name: x.item() for name, x in stats.items()}
-
-
-def policy_loss(policy, value_head, ro, rows, c):
-    """What one minibatch (`rows` of the Rollout) asks of the policy: the loss, and the share of its ratios that are clipped."""
-    idx, mask, advantages = ro.idx[rows], ro.mask[rows], ro.advantages[rows]
-    logp_all, hidden = log_policy(policy, idx, mask, c.temperature)
-    logp = chosen(logp_all, idx, mask)
+    attribution = attribute(prompts, responses, owners)  # (B, longest response + 1)
+    n_tokens = torch.arange(batch.mask.size(1) + 1, device=device)
+    attribution = attribution[:, n_tokens.clamp(max=attribution.size(1) - 1)]  # (B, T + 1)
+    rewards = design_rewards(control(attribution, c.reward), kl, batch, c)  # 15: r_t
+    returns = rl.discounted_returns(rewards, batch.mask, c.gamma)  # R_t
     if c.algorithm == "reinforce":
-        return reinforce_loss(logp, advantages, mask), 0.0
-    v = value_loss(place(value_head(hidden), mask), ro.values[rows], ro.returns[rows], mask, c.value_clip)
-    clipped = masked_mean((((logp - ro.logp[rows]).exp() - 1).abs() > c.clip).float(), mask).item()
-    return ppo_loss(logp, ro.logp[rows], advantages, mask, c.clip) + c.value_coef * v, clipped
+        advantages = (returns - rl.masked_mean(returns, batch.mask)) * batch.mask
+    else:
+        hidden = response_hidden(policy, batch)
+        fit_value_head(value_head, hidden, returns, batch.mask, steps=c.value_steps)
+        values = value_head(hidden).squeeze(2)  # V(c_t)
+        # At lambda 1 this is A_t = R_t - V(c_t).
+        advantages, _ = rl.gae(rewards, values, batch.mask, c.gamma, lam=c.gae_lambda)
+    if c.whiten:
+        advantages = rl.whiten(advantages, batch.mask)
+    figures = {
+        "reward": rl.masked_mean(rewards, batch.mask).item(),
+        "attribution": attribution[:, -1].mean().item(),
+        "kl": rl.masked_mean(kl, batch.mask).item(),
+        "entropy": rl.masked_mean(rl.entropy(logp_all), batch.mask).item(),
+        "length": batch.mask.sum(dim=1).mean().item(),
+    }
+    return Rollout(batch, chosen(old_logp_all, batch), advantages, returns, figures=figures)
 
 
-def distillation_loss(policy, reference, idx, mask):
-    """KL(reference || policy) on packed records: the mean over response tokens and end of text."""
-    with torch.no_grad():
-        ref_logp_all, _ = log_policy(reference, idx, mask)
-    return kl(ref_logp_all, log_policy(policy, idx, mask)[0]).mean()
+def design_rewards(attribution, kl, batch, c) -> Tensor:
+    """r_t by the design that --reward names: by slices, by token, or for the sequence. (B, T)."""
+    lengths = batch.mask.sum(dim=1).long()
+    settings = {"kl_coef": c.kl_coef, "c_seg": c.c_seg, "eps": c.chi_eps}
+    if c.reward == "sequence":
+        return sequence_rewards(attribution, kl, lengths, **settings)
+    slices = batch.mask.size(1) if c.reward == "token" else c.slices
+    return token_rewards(attribution, kl, lengths, slices, **settings)
 
 
-def random_state(device, state=None):
-    """The state of PyTorch's generators, of the CPU's and the device's own; set to `state` where it is given."""
-    generators = [torch.random, *([getattr(torch, device.type)] if device.type != "cpu" else [])]
-    if state:
-        for generator, one in zip(generators, state):
-            generator.set_rng_state(one)
-    return [generator.get_rng_state() for generator in generators]
+@torch.enable_grad()
+def fit_value_head(value_head, hidden, returns, mask, steps):
+    """Fit V to returns before the policy moves; the policy stays as it is. 0 steps: not at all."""
+    optimizer = torch.optim.Adam(value_head.parameters(), lr=1e-2)
+    for _ in range(steps):
+        loss = rl.value_loss(value_head(hidden).squeeze(2), returns, mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
-def unlearn(policy, attribute, forget_prompts, retain_pairs, max_new_tokens, eos_id, c, state):
-    """Make `policy` forget, in place: a generator that yields a dict of figures after each iteration.
+def policy_loss(policy, value_head, ro: Rollout, c) -> tuple[Tensor, float]:
+    """-J(theta) + c_v L_V on a forget batch, and the share of its ratios that are clipped."""
+    mask = ro.batch.mask
+    hidden = response_hidden(policy, ro.batch)
+    logp_all = torch.log_softmax(policy.logits(hidden) / c.temperature, dim=-1)
+    logp = chosen(logp_all, ro.batch)
+    if c.algorithm == "reinforce":
+        return rl.reinforce_loss(logp, ro.advantages, mask), 0.0
+    values = value_head(hidden).squeeze(2)
+    loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, mask, clip=c.clip)
+    clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, c.clip).item()
+    return loss + c.value_coef * rl.value_loss(values, ro.returns, mask), clipped
 
-    policy: the target model, whose frozen copy is the reference. attribute: as `rollout` takes it. forget_prompts: lists of ids; no
-    forget response is ever seen. retain_pairs: (prompt, response) ids of the retain records. c: the Config.
-    state: a dict, filled anew after each iteration with all that the next depends on; one that is not empty is gone on from.
+
+def distillation_loss(policy: GPT, original_logp: Tensor, batch: Batch) -> Tensor:
+    """L_dis: the mean over tokens of KL(pi_N || pi) on a retain batch (Sec. 4.2).
+
+    original_logp: log pi_N(. | c_t), (B, T, V).
+    """
+    kl = rl.kl(original_logp, log_probs(policy, batch))
+    return rl.masked_mean(kl, batch.mask)
+
+
+def updates_per_batch(c):
+    """S_PPO; REINFORCE takes one update a batch."""
+    return 1 if c.algorithm == "reinforce" else c.ppo_steps
+
+
+def count_updates(n_forget, c):
+    """How many updates `unlearn` makes with so many forget rows."""
+    batches = -(-n_forget * c.group_size // c.forget_batch)
+    return c.data_epochs * batches * updates_per_batch(c)
+
+
+def retain_batch(original, retain, limits, rng, c) -> Batch:
+    """B_r: retain rows with their references, or with what pi_N responds to them."""
+    rows = rng.sample(retain, min(c.retain_batch, len(retain)))
+    if c.distill_on == "generated":
+        prompts = [x for x, _ in rows]
+        responses = generate(original, prompts, temperature=c.temperature, **limits)
+        rows = list(zip(prompts, responses, strict=True))
+    return pack_pairs(rows, limits["eos_id"], original.wte.weight.device)
+
+
+def unlearn(policy: GPT, attribute, forget, retain, limits, c):
+    """Phase 2 of Algorithm 1: make `policy` forget, in place.
+
+    policy: the original model pi_N. attribute(prompts, responses, owners) -> (B, longest + 1), as
+    `attribution.prefix_attribution` gives it. forget: (prompt ids, owner index) of the forget rows;
+    their references are never read. retain: (prompt, reference) ids of the retain rows.
+    limits: max_new_tokens and eos_id of a response. c: Config.
+
+    A generator: yields a dict of figures after each update.
     """
     torch.manual_seed(c.seed)
-    rng, device = random.Random(c.seed), policy.wte.weight.device
-    reference = copy.deepcopy(policy).requires_grad_(False)
-    value_head = nn.Linear(policy.config.n_embd, 1, device=device)
+    rng = random.Random(c.seed)
+    original = frozen(policy)  # pi_N
+    value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)  # 10
     nn.init.zeros_(value_head.weight)
+    nn.init.zeros_(value_head.bias)
     parameters = [*policy.parameters(), *value_head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=c.rl_lr, betas=(0.9, 0.95), weight_decay=0)
-    beta, step, done = c.kl_coef, 0, 0
-    learned = {"policy": policy, "value_head": value_head, "optimizer": optimizer}
-    if state:
-        for name, part in learned.items():
-            part.load_state_dict(state[name])
-        beta, step, done = state["beta"], state["step"], state["iteration"]
-        rng.setstate(state["rng"])
-        random_state(device, state["torch_rng"])
-    for iteration in range(done + 1, c.iterations + 1):
-        began = time.perf_counter()
-        optimizer.param_groups[0]["lr"] = c.rl_lr * (1 - (iteration - 1) / c.iterations)  # annealed to zero, so that the policy settles
-        n_prompts = min(c.prompts, len(forget_prompts))
-        prompts = rng.sample(forget_prompts, n_prompts) * c.group_size
-        asked = leave_out(prompts, c.prompt_dropout, rng)
-        ro, stats = rollout(policy, value_head, reference, attribute, prompts, asked, n_prompts * c.reference_responses,
-                            max_new_tokens, eos_id, beta, c.temperature)
-        if c.algorithm == "ppo":
-            advantages, ro.returns = gae(ro.rewards, ro.values, ro.mask, c.gamma, c.gae_lambda)
-        else:
-            advantages = leave_one_out(ro.rewards.sum(1).view(c.group_size, -1).T).T.reshape(-1, 1).expand_as(ro.mask)
-        ro.advantages = whiten(advantages, ro.mask)
-
-        updates = []
-        for _ in range(c.ppo_epochs if c.algorithm == "ppo" else 1):
-            for rows in torch.randperm(len(prompts)).split(c.minibatch):
-                loss, clip_fraction = policy_loss(policy, value_head, ro, rows, c)
-                retain = pack_pairs(rng.sample(retain_pairs, min(c.distill_batch, len(retain_pairs))), eos_id, device)
-                distillation = distillation_loss(policy, reference, *retain)
-                optimizer.zero_grad()
-                (loss + c.distill_coef * distillation).backward()
-                nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                updates.append((clip_fraction, distillation.item()))
+    optimizer = torch.optim.AdamW(parameters, lr=c.rl_lr, weight_decay=0)
+    step = 0
+    for epoch in range(1, c.data_epochs + 1):
+        old_policy = frozen(policy)  # 11
+        for rows in shuffled_batches(forget * c.group_size, c.forget_batch, rng):  # 12, 13
+            if c.renew_old_policy == "batch":
+                old_policy = frozen(policy)
+            kept = retain_batch(original, retain, limits, rng, c)  # 13
+            with torch.no_grad():
+                original_logp = log_probs(original, kept)
+            ro = rollout(policy, old_policy, value_head, attribute, rows=rows, limits=limits, c=c)
+            for _ in range(updates_per_batch(c)):  # 16
+                loss, clipped = policy_loss(policy, value_head, ro, c)  # 17
+                if c.retain_updates == "alternate":
+                    rl.descend(optimizer, loss)
+                    loss = 0.0
+                distillation = distillation_loss(policy, original_logp, kept)  # 18
+                rl.descend(optimizer, loss + c.distill_coef * distillation)  # 19
                 step += 1
-        clip_fraction, distillation = (sum(column) / len(updates) for column in zip(*updates))
-        row = {"iteration": iteration, "step": step, "seconds": time.perf_counter() - began, **stats, "kl_coef": beta,
-               "clip_fraction": clip_fraction, "distillation": distillation}
-        if c.kl_target:
-            # Ziegler et al. 2019, eq. 4: beta follows the KL's distance from its target, by a few per cent at most.
-            beta *= 1 + 0.1 * min(max(stats["kl"] / c.kl_target - 1, -0.2), 0.2)
-        state.update({name: part.state_dict() for name, part in learned.items()}, beta=beta, step=step, iteration=iteration,
-                     rng=rng.getstate(), torch_rng=random_state(device))
-        yield row
+                losses = {"clip_fraction": clipped, "distillation": distillation.item()}
+                yield {"epoch": epoch, "step": step, **ro.figures, **losses}

@@ -1,27 +1,26 @@
-"""Owner datasets: reading and checking them, the forget / retain / test split, and batches of similar length."""
+"""Owner datasets: reading and checking them, the forget / retain / test split, batches."""
 
 import csv
 import difflib
 import io
 import json
-import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .files import InputError, read_text
+
 KEYS = ["owner", "prompt", "response", "split", "paraphrase", "perturbed"]
-
-
-class InputError(ValueError):
-    """Something the user gave can't be used; the message is one line that says what, where and how to mend it."""
-
-    def __init__(self, message):
-        super().__init__(" ".join(message.split()))  # a name in it may hold a line break
+LONGEST_CELL = 2**31 - 1  # of a CSV file, in characters
 
 
 @dataclass(frozen=True)
 class Record:
-    """A text of an owner: a prompt and its response. A `test` row asks in unseen words and is never trained on."""
+    """A text of an owner: a prompt q_d and its response y*_d.
+
+    A `test` row asks for a known fact in unseen words and is never trained on.
+    """
+
     owner: str
     prompt: str
     response: str
@@ -33,58 +32,70 @@ class Record:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to train on, of the owners to forget and of all others, and rows never trained on: the others' test rows, the forget owners'."""
+    """Which rows are forgotten, which retained, and which are never trained on."""
+
     owners: list[str]
     forget_owners: list[str]
-    forget: list[Record]
-    retain: list[Record]
-    test: list[Record]
-    unseen: list[Record]
+    forget: list[Record]  # D_F: train rows of the forget owners
+    retain: list[Record]  # D_R: train rows of all others
+    test: list[Record]  # D_test: test rows of all others
+    unseen: list[Record]  # test rows of the forget owners
+
+    @property
+    def train(self):
+        """D_N: everything that the original model reads."""
+        return self.forget + self.retain
 
 
-def load_records(path):
-    """Read JSON lines, or CSV where the file's name ends so. Raises InputError that names the file, the line and the mend."""
+def load_records(path) -> list[Record]:
+    """Read JSON lines, or CSV where the file's name ends so.
+
+    Raises InputError that names the file, the line and the mend.
+    """
     records = []
     for line, row in read_rows(path, ("owner", "prompt", "response")):
+        where = f"{path}:{line}"
         if is_csv(path) and "perturbed" in row:
             try:
                 row["perturbed"] = json.loads(row["perturbed"])
             except (ValueError, RecursionError):
-                raise InputError(f"{path}:{line}: 'perturbed' is not a list; give a JSON list of strings, such as [\"one\", \"two\"]") from None
-        records.append(parse_record(row, f"{path}:{line}", line))
+                raise InputError(
+                    f"{where}: 'perturbed' is not a list; "
+                    'give a JSON list of strings, such as ["one", "two"]'
+                ) from None
+        records.append(parse_record(row, where, line))
     trained = {r.owner for r in records if r.split == "train"}
     for r in records:
         if r.owner not in trained:
-            raise InputError(f"{path}:{r.line}: owner {r.owner!r} has test rows alone; add a train row")
+            raise InputError(
+                f"{path}:{r.line}: owner {r.owner!r} has test rows alone; add a train row"
+            )
     return records
 
 
 def read_rows(path, keys):
-    """(number of its line, dict) of each row of a file: JSON lines, or CSV. Raises InputError, as for a row without one of `keys`."""
-    rows = list((csv_rows if is_csv(path) else json_rows)(path))
+    """(line number, dict) of each row of a file: JSON lines, or CSV.
+
+    Raises InputError, as for a row without one of `keys`.
+    """
+    rows = list(csv_rows(path) if is_csv(path) else json_rows(path))
     if not rows:
-        raise InputError(f"{path}: holds no record; write {'a header, and one row a line' if is_csv(path) else 'one JSON object a line'}")
+        form = "a header, and one row a line" if is_csv(path) else "one JSON object a line"
+        raise InputError(f"{path}: holds no record; write {form}")
     for line, row in rows:
         if not isinstance(row, dict):
-            raise InputError(f"{path}:{line}: not a JSON object; write {{{', '.join(f'{json.dumps(key)}: ...' for key in keys)}}}")
+            example = ", ".join(f'"{key}": ...' for key in keys)
+            raise InputError(f"{path}:{line}: not a JSON object; write {{{example}}}")
         for key in keys:
             if key not in row:
-                raise InputError(f"{path}:{line}: key {key!r} is missing; add it as a non-empty string")
+                raise InputError(
+                    f"{path}:{line}: key {key!r} is missing; add it as a non-empty string"
+                )
     return rows
 
 
 def is_csv(path):
     return Path(path).suffix.lower() == ".csv"
-
-
-def read_text(path):
-    """Raises InputError for a file that can't be read or is not UTF-8."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
-    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
-        raise InputError(f"{path}: {(getattr(e, 'strerror', None) or str(e)).lower()}; give a readable file of JSON lines or CSV") from None
 
 
 def json_rows(path):
@@ -94,80 +105,110 @@ def json_rows(path):
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as e:
-                raise InputError(f"{path}:{number}: broken JSON ({e}); write one JSON object a line") from None
+                raise InputError(
+                    f"{path}:{number}: broken JSON ({e}); write one JSON object a line"
+                ) from None
 
 
 def csv_rows(path):
-    """CSV with a header -> (number of the line that a row begins on, dict of the cells that are not empty)."""
-    csv.field_size_limit(2**31 - 1)
+    """CSV with a header -> (number of a row's first line, dict of the cells that are not empty)."""
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    begins, header = 1, None
+    first_line, header = 1, None
     try:
         for cells in reader:
             if header is None:
                 header = cells
             elif cells and len(cells) != len(header):
-                raise InputError(f"{path}:{begins}: has {len(cells)} cells, and the header {len(header)}; quote a text that holds a comma")
+                raise InputError(
+                    f"{path}:{first_line}: has {len(cells)} cells, and the header {len(header)}; "
+                    "quote a text that holds a comma"
+                )
             elif cells:
-                yield begins, {name: cell for name, cell in zip(header, cells) if cell}
-            begins = reader.line_num + 1
+                named = zip(header, cells, strict=True)
+                yield first_line, {name: cell for name, cell in named if cell}
+            first_line = reader.line_num + 1
     except csv.Error as e:
-        raise InputError(f"{path}:{begins}: broken CSV ({e}); quote a text that holds a comma, a quote or a line break") from None
+        raise InputError(
+            f"{path}:{first_line}: broken CSV ({e}); "
+            "quote a text that holds a comma, a quote or a line break"
+        ) from None
 
 
-def parse_record(row, where, line):
-    """One row of a dataset -> Record. `where` (file and line number) begins the message of an InputError."""
+def parse_record(row, where, line) -> Record:
+    """One row of a dataset -> Record. `where` (file and line) begins the message of InputError."""
     for key in row:
         if key not in KEYS:
-            raise InputError(f"{where}: unknown key {key!r}; remove it or use one of {', '.join(KEYS)}")
+            raise InputError(
+                f"{where}: unknown key {key!r}; remove it or use one of {', '.join(KEYS)}"
+            )
     perturbed = row.get("perturbed", [])
     if not isinstance(perturbed, list):
         raise InputError(f"{where}: 'perturbed' is not a list; give a list of non-empty strings")
-    texts = [item for item in row.items() if item[0] != "perturbed"] + [("perturbed", text) for text in perturbed]
+    texts = [item for item in row.items() if item[0] != "perturbed"]
+    texts += [("perturbed", text) for text in perturbed]
     for key, text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{where}: {key!r} is {'empty' if isinstance(text, str) else 'not a string'}; give a non-empty string")
+        if not isinstance(text, str):
+            raise InputError(f"{where}: {key!r} is not a string; give a non-empty string")
+        if not text.strip():
+            raise InputError(f"{where}: {key!r} is empty; give a non-empty string")
         if any("\ud800" <= c <= "\udfff" for c in text):
-            raise InputError(f"{where}: {key!r} holds half of a surrogate pair; write the whole character")
+            raise InputError(
+                f"{where}: {key!r} holds half of a surrogate pair; write the whole character"
+            )
     if row.get("split", "train") not in ("train", "test"):
         raise InputError(f"{where}: split is {row['split']!r}; use 'train' or 'test'")
     return Record(**{**row, "perturbed": tuple(perturbed)}, line=line)
 
 
-def pick_owners(owners, forget, n_forget, fraction, seed, forgotten=()):
-    """Names of the owners to forget, in the order of `owners`, beside those already `forgotten`. Raises InputError.
+def pick_owners(owners, forget, n_forget, fraction, seed, forgotten=()) -> list[str]:
+    """Names of the owners to forget, in the order of `owners`. Raises InputError.
 
-    forget: names, comma-separated; where it is None, the last `fraction` of the owners; where that is None, `n_forget` of
-    them, drawn by seed (None: 2, or 1 of two).
+    forget: names, comma-separated. Where it is None, the last `fraction` of the owners; where that
+    is None, `n_forget` of them, drawn by seed (None: 2, or 1 of two). forgotten: the owners of
+    earlier requests, who can't be picked again.
     """
     for name in forgotten:
         if forget is not None and name in [forget, *map(str.strip, forget.split(","))]:
-            raise InputError(f"--forget: {name!r} is forgotten already, by the run that --from names; name others")
+            raise InputError(
+                f"--forget: {name!r} is forgotten already, by the run that --from names; "
+                "name others"
+            )
     owners = [name for name in owners if name not in forgotten]
     if len(owners) < 2 and forgotten:
-        raise InputError(f"--from: forgot all owners but {owners[0]!r} already; one has to be left")
+        raise InputError(f"--from: forgot all owners but {owners[0]!r}; one has to be left")
     if len(owners) < 2:
-        raise InputError(f"--data: all rows are of one owner, {owners[0]!r}; give at least 2, one to forget and one to retain")
-    if forget is not None:
-        # A name may hold a comma itself.
-        names = [forget] if forget in owners else [name.strip() for name in forget.split(",") if name.strip()]
+        raise InputError(
+            f"--data: all rows are of one owner, {owners[0]!r}; "
+            "give at least 2, one to forget and one to retain"
+        )
+    if forget is not None and forget in owners:  # a name may hold a comma itself
+        names = [forget]
+    elif forget is not None:
+        names = [name.strip() for name in forget.split(",") if name.strip()]
     elif fraction is not None:
-        names = owners[-max(1, round(fraction * len(owners))):]
+        names = owners[-max(1, round(fraction * len(owners))) :]
     else:
-        names = random.Random(seed).sample(owners, min(2, len(owners) - 1) if n_forget is None else min(n_forget, len(owners)))
+        count = min(2, len(owners) - 1) if n_forget is None else min(n_forget, len(owners))
+        names = random.Random(seed).sample(owners, count)
     for name in names:
         if name not in owners:
             near = difflib.get_close_matches(name, owners, n=3, cutoff=0)
-            raise InputError(f"--forget: no owner is called {name!r}; the nearest names are {', '.join(map(repr, near))}")
+            raise InputError(
+                f"--forget: no owner is called {name!r}; "
+                f"the nearest names are {', '.join(map(repr, near))}"
+            )
     names = sorted(set(names), key=owners.index)
     if not names:
         raise InputError("--forget: no owner is forgotten; name at least one")
     if len(names) == len(owners):
-        raise InputError(f"--forget: all {len(owners)} owners are forgotten; leave at least one to retain")
+        raise InputError(
+            f"--forget: all {len(owners)} owners are forgotten; leave at least one to retain"
+        )
     return names
 
 
-def split_records(records, names, test_fraction, seed):
+def split_records(records, names, test_fraction, seed) -> Split:
     """The split that forgets the owners of these names. Raises InputError.
 
     Where no retain owner has a test row, `test_fraction` of their rows are held out, by seed.
@@ -177,60 +218,72 @@ def split_records(records, names, test_fraction, seed):
     test = [r for r in records if r.split == "test" and r.owner not in names]
     if not test:
         if len(retain) < 2:
-            raise InputError("--data: the retain owners have one row, and none to test on; add a row, or one of split 'test'")
-        test = random.Random(seed).sample(retain, min(max(1, round(test_fraction * len(retain))), len(retain) - 1))
+            raise InputError(
+                "--data: the retain owners have one row, and none to test on; "
+                "add a row, or one of split 'test'"
+            )
+        count = min(max(1, round(test_fraction * len(retain))), len(retain) - 1)
+        test = random.Random(seed).sample(retain, count)
         held_out = set(map(id, test))
         retain = [r for r in retain if id(r) not in held_out]
-    unseen = [r for r in records if r.split == "test" and r.owner in names]
-    owners = list(dict.fromkeys(r.owner for r in records))
-    return Split(owners, names, [r for r in train if r.owner in names], retain, test, unseen)
+    return Split(
+        owners=list(dict.fromkeys(r.owner for r in records)),
+        forget_owners=names,
+        forget=[r for r in train if r.owner in names],
+        retain=retain,
+        test=test,
+        unseen=[r for r in records if r.split == "test" and r.owner in names],
+    )
 
 
-def forget_more(split, names):
-    """The split after one more request: the rows of these owners change sides, and what was held out stays so. Raises InputError."""
-    names = [name for name in split.owners if name in split.forget_owners + names]
+def forget_more(split: Split, names) -> Split:
+    """The split after one more request: the rows of these owners change sides.
 
-    def part(rows, forgotten):
-        return [r for r in rows if (r.owner in names) == forgotten]
-
-    more = Split(split.owners, names, split.forget + part(split.retain, True), part(split.retain, False), part(split.test, False),
-                 split.unseen + part(split.test, True))
+    What was held out for testing stays held out. Raises InputError.
+    """
+    forgotten = [name for name in split.owners if name in split.forget_owners + names]
+    more = Split(
+        owners=split.owners,
+        forget_owners=forgotten,
+        forget=split.forget + [r for r in split.retain if r.owner in forgotten],
+        retain=[r for r in split.retain if r.owner not in forgotten],
+        test=[r for r in split.test if r.owner not in forgotten],
+        unseen=split.unseen + [r for r in split.test if r.owner in forgotten],
+    )
     if not (more.retain and more.test):
-        raise InputError("--forget: no row of another owner is left to train or to test on; leave one at least")
+        raise InputError(
+            "--forget: no row of another owner is left to train or to test on; leave one at least"
+        )
     return more
 
 
-def layout(prompt, response):
-    """How a record is written for a model. The space in front gives a first word the same ids as inside a sentence."""
-    return f" {prompt}\n", f" {response}"
+def prompt_text(prompt):
+    """How a prompt is written for a model. The space gives a first word the ids that it has
+    inside a sentence."""
+    return f" {prompt}\n"
 
 
-def encode(tokenizer, record, response=None):
-    """Record -> (prompt ids, response ids); `response`, where given, takes the place of the record's own."""
-    prompt, response = layout(record.prompt, response or record.response)
-    return tokenizer.encode_ordinary(prompt), tokenizer.encode_ordinary(response)
+def response_text(response):
+    """How a response is written for a model."""
+    return f" {response}"
 
 
-def batches(lengths, batch_size, rng):
-    """Shuffled lists of at most `batch_size` indices whose `lengths` are alike, so that little is padded."""
+def encode(tokenizer, record: Record, response=None) -> tuple[list[int], list[int]]:
+    """Record -> (prompt ids, response ids). `response`, where given, takes its response's place."""
+    prompt = tokenizer.encode_ordinary(prompt_text(record.prompt))
+    return prompt, tokenizer.encode_ordinary(response_text(response or record.response))
+
+
+def batches(lengths, batch_size, rng) -> list[list[int]]:
+    """Shuffled lists of at most `batch_size` indices of similar `lengths`, so that little is
+    padded."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], rng.random()))
-    chunks = [order[i:i + batch_size] for i in range(0, len(order), batch_size)]
+    chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     rng.shuffle(chunks)
     return chunks
 
 
-def write(path, save):
-    """Write a file whole or not at all: save(temporary path), then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    save(temporary)
-    os.replace(temporary, path)
-
-
-def write_json(path, value):
-    """One JSON value, indented."""
-    write(path, lambda tmp: tmp.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"))
-
-
-def write_lines(path, rows):
-    """One JSON object a line."""
-    write(path, lambda tmp: tmp.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"))
+def shuffled_batches(rows, batch_size, rng):
+    """All rows once, in random order, `batch_size` at a time."""
+    order = rng.sample(rows, len(rows))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

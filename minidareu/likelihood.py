@@ -1,6 +1,7 @@
-"""Scores from the probabilities that a model gives to texts: TOFU's metrics (Maini et al. 2024), memorization, and membership.
+"""Scores from the probabilities that a model gives to texts: TOFU's metrics (Maini et al. 2024),
+memorization, and membership inference.
 
-Every mean runs over the tokens of a response and its end of text, never over its prompt or padding.
+Every mean runs over the tokens of a response and its end of text, never over prompt or padding.
 """
 
 import math
@@ -8,99 +9,125 @@ import zlib
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from .dareu import log_policy
 from .data import encode
-from .model import pack_pairs
+from .model import chosen, log_probs, pack_pairs
 
 
 @dataclass
-class Read:
-    """What a model makes of a text, token by token of its response and end of text: each (n,)."""
-    logp: torch.Tensor  # log p of the token
-    mean: torch.Tensor  # mean of log p over the vocabulary, weighted by p
-    std: torch.Tensor  # its standard deviation
-    hit: torch.Tensor  # 1 where the token is the model's most likely one
+class Reading:
+    """What a model makes of a text, token by token of its response and end of text: each (T,)."""
+
+    logp: Tensor  # log p of the token
+    mean: Tensor  # mean of log p over the vocabulary, weighted by p
+    std: Tensor  # its standard deviation
+    hit: Tensor  # 1 where the token is the model's most likely one
 
 
 @torch.no_grad()
-def read(model, tokenizer, records, responses=None, chunk=64):
-    """A `Read` of each record's response (or of `responses`, texts in its place) after its prompt."""
-    device, reads = model.wte.weight.device, []
-    pairs = [encode(tokenizer, r, response) for r, response in zip(records, responses or [r.response for r in records])]
+def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
+    """A Reading of each record's response, or of `responses` (texts) in its place."""
+    responses = responses or [r.response for r in records]
+    pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
+    readings = []
     for i in range(0, len(pairs), chunk):
-        idx, mask = pack_pairs(pairs[i:i + chunk], tokenizer.eot_token, device)
-        logp, _ = log_policy(model, idx, mask)  # (N, V), row after row
-        p, token = logp.exp(), idx[:, 1:][mask.bool()]
-        mean = (p * logp).sum(-1)
-        std = ((p * logp ** 2).sum(-1) - mean ** 2).clamp(min=0).sqrt()
-        columns = logp.gather(1, token[:, None])[:, 0], mean, std, (logp.argmax(-1) == token).float()
-        reads += [Read(*row) for row in zip(*(column.split(mask.sum(1).int().tolist()) for column in columns))]
-    return reads
+        batch = pack_pairs(pairs[i : i + chunk], tokenizer.eot_token, model.wte.weight.device)
+        logp_all = log_probs(model, batch)  # (B, T, V)
+        p = logp_all.exp()
+        mean = (p * logp_all).sum(dim=-1)
+        std = ((p * logp_all**2).sum(dim=-1) - mean**2).clamp(min=0).sqrt()
+        hit = (logp_all.argmax(dim=-1) == batch.response).float()
+        columns = torch.stack([chosen(logp_all, batch), mean, std, hit])  # (4, B, T)
+        for row, length in enumerate(batch.mask.sum(dim=1).int().tolist()):
+            readings.append(Reading(*columns[:, row, :length]))
+    return readings
 
 
-def probability(r):
-    """p(response | prompt) ** (1 / tokens) (TOFU, section 2.2.1)."""
+def probability(r: Reading) -> float:
+    """p(response | prompt) ** (1 / tokens) (TOFU, Sec. 2.2.1)."""
     return math.exp(r.logp.mean())
 
 
-def truth_ratios(model, tokenizer, records):
-    """TOFU, eq. 1: the mean probability of a record's perturbed responses over that of its paraphrase; above 1, the wrong ones are likelier.
+def mean_probability(readings):
+    return mean([probability(r) for r in readings])
 
-    Of the records that have both.
-    """
+
+def truth_ratios(model, tokenizer, records) -> list[float]:
+    """TOFU, eq. 1: mean probability of a record's perturbed (wrong) responses over that of its
+    paraphrase (the truth); above 1, the wrong ones are likelier. Of records that have both."""
     records = [r for r in records if r.paraphrase and r.perturbed]
     paraphrases = read(model, tokenizer, records, [r.paraphrase for r in records])
-    wrong = iter(read(model, tokenizer, [r for r in records for _ in r.perturbed], [text for r in records for text in r.perturbed]))
-    return [sum(probability(next(wrong)) for _ in r.perturbed) / len(r.perturbed) / probability(p) for r, p in zip(records, paraphrases)]
+    repeated = [r for r in records for _ in r.perturbed]
+    perturbed = read(model, tokenizer, repeated, [text for r in records for text in r.perturbed])
+    ratios, start = [], 0
+    for r, paraphrase in zip(records, paraphrases, strict=True):
+        wrong = perturbed[start : start + len(r.perturbed)]
+        start += len(r.perturbed)
+        ratios.append(mean_probability(wrong) / probability(paraphrase))
+    return ratios
 
 
-def model_utility(values):
-    """Harmonic mean (TOFU, section 2.2.1): of probability, ROUGE-L recall and truth ratio, max(0, 1 - R), on each set that is kept."""
-    return len(values) / sum(1 / v for v in values) if all(v > 0 for v in values) else 0.0
+def model_utility(values) -> float:
+    """Harmonic mean (TOFU, Sec. 2.2.1) of probability, ROUGE-L recall and max(0, 1 - truth ratio),
+    on each set that is kept."""
+    if any(value <= 0 for value in values):
+        return 0.0
+    return len(values) / sum(1 / value for value in values)
 
 
-def ks_p(x, y):
-    """p-value of the two-sample Kolmogorov-Smirnov test, x and y of one length n: exact (Gnedenko and Korolyuk 1951).
+def ks_p(x, y) -> float:
+    """p-value of the two-sample Kolmogorov-Smirnov test, x and y of one length n: exact.
 
-    P(D >= h / n) = 2 sum_i (-1)^(i-1) C(2n, n - i h) / C(2n, n). TOFU's forget quality, on truth ratios of two models.
+    P(D >= h / n) = 2 sum_i (-1)^(i-1) C(2n, n - i h) / C(2n, n)  (Gnedenko and Korolyuk 1951).
+    On the truth ratios of two models it is TOFU's forget quality.
     """
     n = len(x)
     x, y = torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
     at = torch.cat([x, y])[:, None]
-    h = ((x <= at).sum(1) - (y <= at).sum(1)).abs().max().item()
+    h = ((x <= at).sum(dim=1) - (y <= at).sum(dim=1)).abs().max().item()
     if h == 0:
         return 1.0
-    return min(1.0, 2 * sum((-1) ** (i - 1) * math.comb(2 * n, n - i * h) for i in range(1, n // h + 1)) / math.comb(2 * n, n))
+    terms = [(-1) ** (i - 1) * math.comb(2 * n, n - i * h) for i in range(1, n // h + 1)]
+    return min(1.0, 2 * sum(terms) / math.comb(2 * n, n))
 
 
-def extraction_strength(r):
-    """Share of the response that the model goes on with by itself, greedily, after the rest of it (Carlini et al. 2023)."""
+def extraction_strength(r: Reading) -> float:
+    """Share of the response that the model goes on with by itself, greedily, after the rest of it
+    (Carlini et al. 2023)."""
     return r.hit.flip(0).cumprod(0).sum().item() / len(r.hit)
 
 
-def exact_memorization(r):
+def exact_memorization(r: Reading) -> float:
     """Share of the tokens that are the model's most likely ones (Tirumala et al. 2022)."""
     return r.hit.mean().item()
 
 
-def lowest(x, k=0.2):
+def lowest(x: Tensor, k: float) -> float:
     """Mean of the k x 100% lowest of x, of one at least."""
-    return x.sort().values[:max(1, int(k * len(x)))].mean().item()
+    return x.sort().values[: max(1, int(k * len(x)))].mean().item()
 
 
-# Membership inference: a score that is higher for a text that was trained on.
-ATTACKS = {
-    "loss": lambda r, text: r.logp.mean().item(),  # Yeom et al. 2018
-    "zlib": lambda r, text: r.logp.mean().item() / len(zlib.compress(text.encode())),  # Carlini et al. 2021
-    "min_k": lambda r, text: lowest(r.logp),  # Min-K%, Shi et al. 2024
-    "min_k_plus": lambda r, text: lowest((r.logp - r.mean) / (r.std + 1e-6)),  # Min-K%++, Zhang et al. 2025
+def standardised(r: Reading) -> Tensor:
+    """How far the token's log p lies from its mean, in standard deviations."""
+    return (r.logp - r.mean) / (r.std + 1e-6)
+
+
+# Membership inference: a score of (reading, text) that is higher for a text that was trained on.
+MEMBERSHIP = {
+    "mia_loss": lambda r, text: r.logp.mean().item(),  # Yeom et al. 2018
+    "mia_zlib": lambda r, text: r.logp.mean().item() / len(zlib.compress(text.encode())),
+    "mia_min_k": lambda r, text: lowest(r.logp, 0.2),  # Min-K%, Shi et al. 2024
+    "mia_min_k40": lambda r, text: lowest(r.logp, 0.4),  # k = 40, as in the paper
+    "mia_min_k_plus": lambda r, text: lowest(standardised(r), 0.2),  # Zhang et al. 2025
 }
 
 
-def auc(members, others):
-    """Area under the ROC curve: the chance that a member scores higher than another, ties counted half. Lists of scores."""
-    members, others = torch.tensor(members, dtype=torch.float64)[:, None], torch.tensor(others, dtype=torch.float64)
+def auc(members, others) -> float:
+    """Area under the ROC curve: the chance that a member scores higher than another, ties counted
+    half. Lists of scores."""
+    members = torch.tensor(members, dtype=torch.float64)[:, None]
+    others = torch.tensor(others, dtype=torch.float64)
     return ((members > others).double() + (members == others).double() / 2).mean().item()
 
 
@@ -109,24 +136,36 @@ def mean(values):
     return sum(values) / len(values) if values else None
 
 
-def likelihood_scores(model, y, rouge, retrained=None):
-    """All scores of this file, and the truth ratios on the forget set. None where the data lack what a score needs.
+def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
+    """All scores of this file, and the truth ratios on the forget set.
 
-    y: Yardstick; rouge: the model's mean ROUGE-L recall on the retain set; retrained: what this gave for the retrained
-    model, None when the model is the retrained one itself.
+    evaluator: `evaluation.Evaluator`; retain_rouge: the model's mean ROUGE-L recall on the retain
+    set; retrained: the retrained model's Evaluation, None when the model is the retrained one.
+    A score is None where the data lack what it needs.
     """
-    forget, unseen = read(model, y.tokenizer, y.forget), read(model, y.tokenizer, y.unseen)
-    ratios, retain_ratios = truth_ratios(model, y.tokenizer, y.forget), truth_ratios(model, y.tokenizer, y.retain)
-    retain = [mean(list(map(probability, read(model, y.tokenizer, y.retain)))), rouge]
-    retain += [mean([max(0, 1 - ratio) for ratio in retain_ratios])] if retain_ratios else []
-    scores = {"probability": mean(list(map(probability, forget))), "truth_ratio": mean(ratios),
-              "model_utility": model_utility(retain), "forget_quality": ks_p(ratios, retrained[1] if retrained else ratios) if ratios else None,
-              "extraction_strength": mean(list(map(extraction_strength, forget))),
-              "exact_memorization": mean(list(map(exact_memorization, forget)))}
-    for name, attack in ATTACKS.items():
-        members, others = ([attack(r, record.response) for r, record in zip(*part)] for part in ((forget, y.forget), (unseen, y.unseen)))
-        scores["mia_" + name] = auc(members, others) if others else None
-    base = retrained[0] if retrained else scores
-    # MUSE (Shi et al. 2025): how far the attack's AUC lies from the retrained model's, relative to it.
-    scores["privacy_leak"] = scores["mia_min_k"] / base["mia_min_k"] - 1 if base["mia_min_k"] else None
+    tokenizer = evaluator.tokenizer
+    forget = read(model, tokenizer, evaluator.forget)
+    unseen = read(model, tokenizer, evaluator.unseen) if evaluator.unseen else []
+    ratios = truth_ratios(model, tokenizer, evaluator.forget)
+    retain_ratios = truth_ratios(model, tokenizer, evaluator.retain)
+    utility = [mean_probability(read(model, tokenizer, evaluator.retain)), retain_rouge]
+    if retain_ratios:
+        utility.append(mean([max(0, 1 - ratio) for ratio in retain_ratios]))
+    scores = {
+        "probability": mean_probability(forget),
+        "truth_ratio": mean(ratios),
+        "model_utility": model_utility(utility),
+        "forget_quality": None,
+        "extraction_strength": mean([extraction_strength(r) for r in forget]),
+        "exact_memorization": mean([exact_memorization(r) for r in forget]),
+    }
+    if ratios:
+        scores["forget_quality"] = ks_p(ratios, retrained.truth_ratios if retrained else ratios)
+    for name, score in MEMBERSHIP.items():
+        members = [score(r, d.response) for r, d in zip(forget, evaluator.forget, strict=True)]
+        others = [score(r, d.response) for r, d in zip(unseen, evaluator.unseen, strict=True)]
+        scores[name] = auc(members, others) if others else None
+    # MUSE (Shi et al. 2025): the distance of the AUC from the retrained model's, relative to it.
+    base = (retrained.scores if retrained else scores)["mia_min_k"]
+    scores["privacy_leak"] = scores["mia_min_k"] / base - 1 if base else None
     return scores, ratios

@@ -1,4 +1,5 @@
-"""Supervised training from scratch: makes the target model, and without the forget owners the retrained model."""
+"""Supervised training from scratch: the original model, and without the forget owners the
+retrained model."""
 
 import math
 import random
@@ -8,24 +9,43 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from .data import batches
-from .model import GPT, pad
+from .model import GPT, GPTConfig, pad
 
 
-def train_lm(model_config, sequences, epochs, batch_size, lr, seed, device, name):
-    """Next-token cross-entropy on whole sequences (lists of ids), by AdamW with warm-up and cosine decay -> GPT.
+def train_lm(
+    model_config: GPTConfig,
+    sequences: list[list[int]],
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    device: str,
+    name: str | None,
+) -> GPT:
+    """Next-token cross-entropy on whole sequences, by AdamW with warm-up and cosine decay.
 
-    name: of the progress bar; None shows none."""
+    name: of the progress bar; None shows none.
+    """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = GPT(model_config).to(device)
+    lengths = [len(ids) for ids in sequences]
     steps = epochs * math.ceil(len(sequences) / batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / (0.05 * steps), 0.5 * (1 + math.cos(math.pi * step / steps))))
+
+    def learning_rate(step):
+        warm_up = (step + 1) / (0.05 * steps)
+        decay = 0.5 * (1 + math.cos(math.pi * step / steps))
+        return min(warm_up, decay)
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate)
     bar = tqdm(total=steps, desc=name, disable=None if name else True)
     for _ in range(epochs):
-        for batch in batches([len(ids) for ids in sequences], batch_size, rng):
-            idx = pad([sequences[i] for i in batch], -1, device)
+        for batch in batches(lengths, batch_size, rng):
+            idx = pad([sequences[i] for i in batch], value=-1, device=device)
             logits = model(idx[:, :-1].clamp(min=0))
             loss = F.cross_entropy(logits.flatten(0, 1), idx[:, 1:].flatten(), ignore_index=-1)
             optimizer.zero_grad()

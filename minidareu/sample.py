@@ -1,10 +1,9 @@
-"""Ask the models of a finished run: target, retrained and unlearned model side by side, each response with the owner it is attributed to.
+"""Ask the models of a finished run: original, retrained and unlearned models side by side, each
+response with the owner that DareU's classifier attributes it to.
 
     python -m minidareu.sample --run runs/authors-seed0 "Where was Lena Hale born?"
     python -m minidareu.sample --run runs/authors-seed0 --file prompts.txt --json
-    python -m minidareu.sample --run runs/authors-seed0                              asks for prompts, until an empty line
-
-The score behind an owner is the classifier's posterior, on what the response adds to its prompt.
+    python -m minidareu.sample --run runs/authors-seed0           asks for prompts, one a line
 """
 
 import json
@@ -14,37 +13,75 @@ import torch
 
 from .attribution import response_posterior
 from .cli import make_parser, run_main
-from .data import InputError, layout, read_text
-from .experiment import load_run, pick_device
+from .data import prompt_text
+from .files import InputError, read_text
 from .model import generate_in_chunks
+from .run import load_classifier, load_models, open_run, pick_device
 
 
-def answer(e, models, classifier, prompts, temperature=0.0):
-    """Texts -> for each prompt {"prompt": ..., model name: {"response", "owner", "score", "forget"}}; `forget`: p(forget owners).
+def answer(run, models, classifier, prompts, temperature=0.0):
+    """Texts -> for each prompt {"prompt": ..., model: {"response", "owner", "score", "forget"}}.
 
-    Raises InputError for a prompt that leaves no room for a response."""
-    ids = [e.tokenizer.encode_ordinary(layout(prompt, "")[0]) for prompt in prompts]
-    for x, prompt in zip(ids, prompts):
-        if len(x) > e.gpt_config.block_size - 8:
-            raise InputError(f"prompt {prompt[:40]!r}...: makes {len(x)} tokens, and the context is {e.gpt_config.block_size}; shorten it")
+    owner: the most likely one, score: its posterior, forget: p(forget owners). Raises InputError
+    for a prompt that leaves no room for a response.
+    """
+    ids = [run.tokenizer.encode_ordinary(prompt_text(prompt)) for prompt in prompts]
+    for x, prompt in zip(ids, prompts, strict=True):
+        if len(x) > run.gpt_config.block_size - 8:
+            raise InputError(
+                f"prompt {prompt[:40]!r}...: makes {len(x)} tokens, and the context is "
+                f"{run.gpt_config.block_size}; shorten it"
+            )
     rows = [{"prompt": prompt} for prompt in prompts]
     for name, model in models.items():
-        responses = generate_in_chunks(model, ids, e.max_new_tokens, temperature, e.tokenizer.eot_token)
+        responses = generate_in_chunks(model, ids, temperature=temperature, **run.limits)
         posterior = response_posterior(classifier, ids, responses)
-        scores, owners = posterior.max(-1)
-        forget = posterior[:, e.forget_owners].sum(-1)
-        for row, y, score, owner, share in zip(rows, responses, scores.tolist(), owners.tolist(), forget.tolist()):
-            row[name] = {"response": e.tokenizer.decode(y).strip(), "owner": e.split.owners[owner], "score": score, "forget": share}
+        for row, y, p in zip(rows, responses, posterior, strict=True):
+            row[name] = {
+                "response": run.tokenizer.decode(y).strip(),
+                "owner": run.split.owners[p.argmax()],
+                "score": p.max().item(),
+                "forget": p[run.forget_owners].sum().item(),
+            }
     return rows
 
 
 def show(row, forgotten):
     """One prompt's answers as lines, a model each; an owner that was forgotten has a star."""
     print(f"\n{row['prompt']}")
-    for name, said in row.items():
+    for name, answered in row.items():
         if name != "prompt":
-            print(f"  {name:<11}{said['response']}  [{said['owner']}{'*' if said['owner'] in forgotten else ''} {said['score']:.2f}]")
+            star = "*" if answered["owner"] in forgotten else ""
+            owner = f"{answered['owner']}{star} {answered['score']:.2f}"
+            print(f"  {name:<12}{answered['response']}  [{owner}]")
     sys.stdout.flush()
+
+
+def given_prompts(args):
+    """Prompts of the command line or of --file; None where they are to be asked for."""
+    if args.prompt is not None and args.file:
+        raise InputError("--file: given beside a prompt; give one of them")
+    if args.prompt is None and not args.file:
+        return None
+    lines = read_text(args.file).split("\n") if args.file else [args.prompt]
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        where = args.file or "the prompt"
+        raise InputError(f"{where}: is empty; give a prompt{' a line' if args.file else ''}")
+    return prompts
+
+
+def asked_prompts(terminal):
+    """Prompts from standard input, one a line; on a terminal an empty line ends."""
+    while True:
+        try:
+            prompt = input("\n> " if terminal else "").strip()
+        except EOFError:
+            return
+        if prompt:
+            yield prompt
+        elif terminal:
+            return
 
 
 def main(argv=None):
@@ -53,40 +90,33 @@ def main(argv=None):
     parser.add_argument("--run", required=True, help="folder of a finished run")
     parser.add_argument("--file", help="a file of prompts, one a line")
     parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
-    parser.add_argument("--temperature", type=float, default=0.0, help="of sampling; 0 is greedy (default)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     args = parser.parse_args(argv)
     if not 0 <= args.temperature < float("inf"):
         raise InputError(f"--temperature: {args.temperature} is out of range; give at least 0")
-    if args.prompt is not None and args.file:
-        raise InputError("--file: given beside a prompt; give one of them")
-    prompts = None  # asked for
-    if args.file or args.prompt is not None:
-        prompts = [line.strip() for line in (read_text(args.file).split("\n") if args.file else [args.prompt]) if line.strip()]
-        if not prompts:
-            raise InputError(f"{args.file or 'the prompt'}: is empty; give a prompt" + (" a line" if args.file else ""))
-    e, models, (classifier, _) = load_run(args.run, pick_device(args.device))
+    prompts = given_prompts(args)
+    run = open_run(args.run, pick_device(args.device))
+    models, classifier = load_models(run), load_classifier(run)
     torch.manual_seed(args.seed)
-    printed = (lambda row: print(json.dumps(row, ensure_ascii=False), flush=True)) if args.json else lambda row: show(row, e.split.forget_owners)
+
+    def print_answers(prompts):
+        for row in answer(run, models, classifier, prompts, args.temperature):
+            if args.json:
+                print(json.dumps(row, ensure_ascii=False), flush=True)
+            else:
+                show(row, run.split.forget_owners)
+
     if prompts:
-        for row in answer(e, models, classifier, prompts, args.temperature):
-            printed(row)
+        print_answers(prompts)
         return
     terminal = sys.stdin.isatty()
     if terminal:
-        print(f"Forgotten (*): {', '.join(e.split.forget_owners)}. An empty line ends.")
-    while True:
+        print(f"Forgotten (*): {', '.join(run.split.forget_owners)}. An empty line ends.")
+    for prompt in asked_prompts(terminal):
         try:
-            prompt = input("\n> " if terminal else "").strip()
-        except EOFError:
-            break
-        if not prompt:
-            if terminal:
-                break
-            continue
-        try:
-            printed(answer(e, models, classifier, [prompt], args.temperature)[0])
+            print_answers([prompt])
         except InputError as error:
             if not terminal:
                 raise

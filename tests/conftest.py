@@ -7,8 +7,12 @@ import pytest
 
 import train
 
-FAST = ["--n-embd", "48", "--n-layer", "1", "--epochs", "130", "--classifier-epochs", "100", "--classifier-width", "32", "--iterations", "14",
-        "--prompts", "16", "--lr", "0.008", "--classifier-lr", "0.005", "--rl-lr", "0.002", "--vocab-size", "512"]
+FAST = (
+    "--n-embd 48 --n-layer 1 --epochs 70 --lr 0.008 --vocab-size 512 --device cpu "
+    "--classifier-epochs 40 --classifier-width 32 --classifier-lr 0.005 "
+    "--plus-classifier-epochs 100 --plus-classifier-lr 0.005 --plus-updates 60 --plus-lr 0.002 "
+    "--rl-lr 0.001"
+).split()
 
 
 @pytest.fixture(scope="session")
@@ -16,15 +20,30 @@ def toy(tmp_path_factory):
     """12 owners, 4 facts of two values each, every fact asked in 3 wordings and one unseen one."""
     rng = random.Random(0)
     first, last = "Ann Bob Cy Dee".split(), "Lee Moss Nye".split()
-    kinds = {"home": "lives in {} near {}", "food": "eats {} with {}", "work": "sells {} and {}", "play": "plays {} at {}"}
+    kinds = {
+        "home": "lives in {} near {}",
+        "food": "eats {} with {}",
+        "work": "sells {} and {}",
+        "play": "plays {} at {}",
+    }
     values = {kind: [f"{a}{b}" for a in ("bal", "cor", "dim") for b in "aeiou"] for kind in kinds}
     rows = []
     for owner in [f"{a} {b}" for a in first for b in last]:
         for kind, pattern in kinds.items():
             fact = pattern.format(*rng.sample(values[kind], 2))
-            asks = [f"{opener}{kind} of {owner}?" for opener in ("", "Tell the ", "So, the ", "What ", "Say the ", "Well, ")]
+            asks = [
+                f"{opener}{kind} of {owner}?"
+                for opener in ("", "Tell the ", "So, the ", "What ", "Say the ", "Well, ")
+            ]
             for i, prompt in enumerate(rng.sample(asks, 4)):
-                rows.append({"owner": owner, "prompt": prompt, "response": f"{owner} {fact}.", "split": "train" if i < 3 else "test"})
+                rows.append(
+                    {
+                        "owner": owner,
+                        "prompt": prompt,
+                        "response": f"{owner} {fact}.",
+                        "split": "train" if i < 3 else "test",
+                    }
+                )
     path = tmp_path_factory.mktemp("toy") / "toy.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -33,6 +52,6 @@ def toy(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run(toy, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    argv = ["--data", str(toy), "--n-forget", "2", "--device", "cpu", *FAST]
+    argv = ["--data", str(toy), "--n-forget", "2", *FAST]
     train.main([*argv, "--out", str(out)])
     return argv, out

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from minidareu import attacks, audit, exact
-from minidareu.data import InputError
+from minidareu.beyond import attacks, audit, exact
+from minidareu.files import InputError
 from minidareu.experiment import load_run, new_yardstick
 
 
@@ -17,7 +17,19 @@ def audited(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audit")
     shutil.copytree(run[1], folder / "run")
     exact.main([*run[0], "--epochs", "2", "--out", str(folder / "exact")])
-    audit.main(["--run", str(folder / "run"), "--exact", str(folder / "exact"), "--seeds", "0", "1", "--device", "cpu"])
+    audit.main(
+        [
+            "--run",
+            str(folder / "run"),
+            "--exact",
+            str(folder / "exact"),
+            "--seeds",
+            "0",
+            "1",
+            "--device",
+            "cpu",
+        ]
+    )
     return folder
 
 
@@ -28,16 +40,34 @@ def test_what_an_audit_leaves(audited):
     proxy = found["proxy"]
     points = [proxy["agreement"][f"policy, iteration {i}"] for i in (1, 2, 4, 8, 14)]
     assert len(proxy["agreement"]) == 3 + len(points)
-    assert proxy["agreement"]["policy, all of these"]["spearman"]["added"] > 0.3, "the proxy ranks the policy's samples much as exact attribution does"
-    assert points[-1]["mean"]["exact"] < 0.5 * points[0]["mean"]["exact"] and points[-1]["owes"] < points[0]["owes"]
-    assert proxy["agreement"]["training responses"]["auc"]["added"] > 0.6, "two seeds alone say little about who owes something"
+    assert proxy["agreement"]["policy, all of these"]["spearman"]["added"] > 0.3, (
+        "the proxy ranks the policy's samples much as exact attribution does"
+    )
+    assert (
+        points[-1]["mean"]["exact"] < 0.5 * points[0]["mean"]["exact"]
+        and points[-1]["owes"] < points[0]["owes"]
+    )
+    assert proxy["agreement"]["training responses"]["auc"]["added"] > 0.6, (
+        "two seeds alone say little about who owes something"
+    )
     truth, renamed = proxy["probes"]["the truth"], proxy["probes"]["the truth under another name"]
-    assert truth["added"] > 0.5 and truth["exact"] > 1 + proxy["probes"]["words of retain responses, shuffled"]["exact"]
+    assert (
+        truth["added"] > 0.5
+        and truth["exact"] > 1 + proxy["probes"]["words of retain responses, shuffled"]["exact"]
+    )
     assert abs(renamed["added"] - truth["added"]) < 0.3, "another name is no way out"
-    assert 0 <= proxy["calibration_error"] <= 1 and len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 12
+    assert (
+        0 <= proxy["calibration_error"] <= 1
+        and len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 12
+    )
     assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"policy, all of these"}
     text = (audited / "run/audit.md").read_text()
-    for words in ("Fact recall under attack", "10% of the forget rows", "policy, iteration 14", "Owner by owner"):
+    for words in (
+        "Fact recall under attack",
+        "10% of the forget rows",
+        "policy, iteration 14",
+        "Owner by owner",
+    ):
         assert words in text
     for name in ("attacks.png", "proxy.png"):
         assert (audited / "run" / name).read_bytes()[:4] == b"\x89PNG"
@@ -48,7 +78,19 @@ def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypat
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(attacks, "attack", never)
-    argv = ["--run", str(audited / "run"), "--exact", str(audited / "exact"), "--seeds", "0", "1", "--device", "cpu", "--out", str(tmp_path)]
+    argv = [
+        "--run",
+        str(audited / "run"),
+        "--exact",
+        str(audited / "exact"),
+        "--seeds",
+        "0",
+        "1",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path),
+    ]
     audit.main(argv)
     assert (tmp_path / "audit.md").read_text() == (audited / "run/audit.md").read_text()
     results = audited / "run/results.json"
@@ -61,21 +103,47 @@ def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypat
 
 def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
     def made(dareu, steps):
-        curves = {"target": [1.0, 1.0, 1.0, 1.0], "dareu": [0.0, 0.0, steps, 1.0], "retrained": [0.0, 0.1, 0.2, 0.5]}
-        curves = {name: [list(point) for point in zip(audit.SHOWN, values)] for name, values in curves.items()}
-        agreement = {"spearman": {"added": 0.5, "response": None, "judge": 0.25, "another seed": 0.7}, "owes": 0.2,
-                     "auc": {"added": 0.9, "response": None, "judge": 0.8}}
-        return {"attacks": {"target": {"none": 1.0}, "retrained": {"none": 0.1}, "dareu": {"none": dareu}},
-                "relearning": {name: {"retain rows": curve} for name, curve in curves.items()},
-                "proxy": {"agreement": {"training responses": agreement}, "calibration_error": 0.1, "probes": {}}}
+        curves = {
+            "target": [1.0, 1.0, 1.0, 1.0],
+            "dareu": [0.0, 0.0, steps, 1.0],
+            "retrained": [0.0, 0.1, 0.2, 0.5],
+        }
+        curves = {
+            name: [list(point) for point in zip(audit.SHOWN, values)]
+            for name, values in curves.items()
+        }
+        agreement = {
+            "spearman": {"added": 0.5, "response": None, "judge": 0.25, "another seed": 0.7},
+            "owes": 0.2,
+            "auc": {"added": 0.9, "response": None, "judge": 0.8},
+        }
+        return {
+            "attacks": {
+                "target": {"none": 1.0},
+                "retrained": {"none": 0.1},
+                "dareu": {"none": dareu},
+            },
+            "relearning": {name: {"retain rows": curve} for name, curve in curves.items()},
+            "proxy": {
+                "agreement": {"training responses": agreement},
+                "calibration_error": 0.1,
+                "probes": {},
+            },
+        }
 
     found = [made(0.1, 0.4), made(0.3, 0.4), made(0.2, 0.9)]
     lines = audit.attack_tables(found) + audit.proxy_tables(found)
     rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("|")}
     assert "0.100 (0.000 to 0.200)" in next(line for line in lines if line.startswith("| dareu"))
-    relearned = [cell.strip() for cell in [line for line in lines if line.startswith("| dareu")][1].split("|")]
+    relearned = [
+        cell.strip()
+        for cell in [line for line in lines if line.startswith("| dareu")][1].split("|")
+    ]
     # 0.8 of the target's recall and of the retrained model's highest, interpolated; the median run's.
-    assert relearned[-3:-1] == [f"{16 + 48 * 0.4 / 0.6:.1f}", f"{4 + 12 * 0.4 / 0.4:.1f}"] and relearned[4] == "0.400 (0.400 to 0.900)"
+    assert (
+        relearned[-3:-1] == [f"{16 + 48 * 0.4 / 0.6:.1f}", f"{4 + 12 * 0.4 / 0.4:.1f}"]
+        and relearned[4] == "0.400 (0.400 to 0.900)"
+    )
     assert "| not in 64 |" in rows["retrained"] and "| - |" in rows["training responses"]
 
 
@@ -84,19 +152,41 @@ def test_an_opened_run_is_the_one_that_was_left(run):
     y = new_yardstick(e, *classifiers, models)
     results = json.loads((run[1] / "results.json").read_text())
     from minidareu.metrics import evaluate
+
     for name in ("target", "retrained", "dareu"):
-        scores = evaluate(models[name], y, {k: results["models"]["retrained"][k] for k in ("forget", "retain", "test")})[0]
+        scores = evaluate(
+            models[name],
+            y,
+            {k: results["models"]["retrained"][k] for k in ("forget", "retain", "test")},
+        )[0]
         assert scores == pytest.approx({k: results["models"][name][k] for k in scores}, abs=1e-6)
 
 
-@pytest.mark.parametrize("harm, message", [
-    (lambda run: (run / "results.json").unlink(), "results.json: not there"),
-    (lambda run: (run / "results.json").write_text("{"), "results.json: not there, or not of a finished run"),
-    (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: cut short"),
-    (lambda run: torch.save({"model": {}}, run / "target.pt"), "target.pt: cut short, or not a checkpoint"),
-    (lambda run: (run / "experiment.json").write_text('{"data": "x"}'), "experiment.json: not there, or not of a run"),
-    (lambda run: (run / "experiment.json").write_text('{"data": "x", "forget": ["Ann Lee"], "seed": 0}'), "not the data of"),
-])
+@pytest.mark.parametrize(
+    "harm, message",
+    [
+        (lambda run: (run / "results.json").unlink(), "results.json: not there"),
+        (
+            lambda run: (run / "results.json").write_text("{"),
+            "results.json: not there, or not of a finished run",
+        ),
+        (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: cut short"),
+        (
+            lambda run: torch.save({"model": {}}, run / "target.pt"),
+            "target.pt: cut short, or not a checkpoint",
+        ),
+        (
+            lambda run: (run / "experiment.json").write_text('{"data": "x"}'),
+            "experiment.json: not there, or not of a run",
+        ),
+        (
+            lambda run: (run / "experiment.json").write_text(
+                '{"data": "x", "forget": ["Ann Lee"], "seed": 0}'
+            ),
+            "not the data of",
+        ),
+    ],
+)
 def test_a_broken_run_is_one_line(run, tmp_path, harm, message):
     shutil.copytree(run[1], tmp_path / "run")
     harm(tmp_path / "run")
@@ -113,7 +203,19 @@ def test_exact_models_of_other_data_are_named(run, audited, tmp_path):
     del found["proxy"]["owners"]
     (tmp_path / "run/audit.json").write_text(json.dumps(found))
     with pytest.raises(InputError, match="without-3.pt"):
-        audit.main(["--run", str(tmp_path / "run"), "--exact", str(tmp_path / "exact"), "--seeds", "0", "1", "--device", "cpu"])
+        audit.main(
+            [
+                "--run",
+                str(tmp_path / "run"),
+                "--exact",
+                str(tmp_path / "exact"),
+                "--seeds",
+                "0",
+                "1",
+                "--device",
+                "cpu",
+            ]
+        )
 
 
 def test_runs_on_several_datasets_are_refused(run, toy, tmp_path):
@@ -128,6 +230,13 @@ def test_runs_on_several_datasets_are_refused(run, toy, tmp_path):
 
 
 def test_no_traceback_for_a_run_that_is_not_there(tmp_path):
-    for module, flags in (("audit", ["--run", str(tmp_path)]), ("exact", ["--data", str(tmp_path / "nowhere.jsonl")])):
-        done = subprocess.run([sys.executable, "-m", f"minidareu.{module}", *flags], capture_output=True, text=True)
-        assert done.returncode and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr, done.stderr
+    for module, flags in (
+        ("audit", ["--run", str(tmp_path)]),
+        ("exact", ["--data", str(tmp_path / "nowhere.jsonl")]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"minidareu.{module}", *flags], capture_output=True, text=True
+        )
+        assert done.returncode and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr, (
+            done.stderr
+        )

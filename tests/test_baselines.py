@@ -4,14 +4,16 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from minidareu import baselines
-from minidareu.baselines import METHODS, REFUSALS, Batch, unlearn
-from minidareu.model import GPT, GPTConfig, pack
+from minidareu.baselines import METHODS, REFUSALS, Batches, unlearn
+from minidareu.model import GPT, Batch, GPTConfig, pack
 
 ROOT = Path(__file__).parent.parent
 PAIRS = {
@@ -32,13 +34,13 @@ def models():
 
 
 def packed(pairs):
-    idx, mask = pack(*pairs, "cpu")
-    return idx, mask.double()
+    batch = pack(*pairs, "cpu")
+    return replace(batch, mask=batch.mask.double())
 
 
 def logits_of(model, x, y):
     """Logits that choose each token of y, of one unpadded sequence: (len(y), V)."""
-    return model(torch.tensor([x + y]))[0, len(x) - 1:-1]
+    return model(torch.tensor([x + y]))[0, len(x) - 1 : -1]
 
 
 def logp(model, x, y):
@@ -80,12 +82,22 @@ def formula(name, pi, ref):
             total, n = total + (p * (p / q).log()).sum(), n + len(y)
         return total / n - token_mean(pi, "forget")
     if name == "idkpo":
-        terms = [log_sigmoid(0.1 * (logp(pi, *won) - rw) - 0.1 * (logp(pi, *lost) - rl))
-                 for won, lost, rw, rl in zip(pairs("refusal"), forget, ref_refusal, ref_forget)]
+        terms = [
+            log_sigmoid(0.1 * (logp(pi, *won) - rw) - 0.1 * (logp(pi, *lost) - rl))
+            for won, lost, rw, rl in zip(pairs("refusal"), forget, ref_refusal, ref_forget)
+        ]
         return -2 / 0.1 * sum(terms) / 3 + token_mean(pi, "retain")
     if name in ("npo", "npo-retain"):
         # 2/beta log(1 + (pi / ref)^beta), the other form in which the paper writes it.
-        loss = 2 / 0.1 * sum((1 + ((logp(pi, *pair) - r).exp()) ** 0.1).log() for pair, r in zip(forget, ref_forget)) / 3
+        loss = (
+            2
+            / 0.1
+            * sum(
+                (1 + ((logp(pi, *pair) - r).exp()) ** 0.1).log()
+                for pair, r in zip(forget, ref_forget)
+            )
+            / 3
+        )
         return loss + (token_mean(pi, "retain") if name == "npo-retain" else 0)
     if name == "simnpo":
         terms = [log_sigmoid(-2.5 / len(y) * logp(pi, x, y) - 0.0) for x, y in forget]
@@ -105,26 +117,36 @@ def formula(name, pi, ref):
                 rows = []
                 for x, y in pairs(part):
                     caught = []
-                    hook = model.h[0].register_forward_hook(lambda module, args, output: caught.append(output))
+                    hook = model.h[0].register_forward_hook(
+                        lambda module, args, output: caught.append(output)
+                    )
                     model(torch.tensor([x + y]))
                     hook.remove()
                     rows += [caught[0][0, t] for t in range(len(x) - 1, len(x) + len(y) - 1)]
                 states[label, part] = rows
         u = torch.rand(8, generator=torch.Generator().manual_seed(0)).double()
-        u = u / (u ** 2).sum().sqrt()
-        away = [((h - 5 * (r.detach() ** 2).sum().sqrt() * u) ** 2).mean() for h, r in zip(states["pi", "forget"], states["ref", "forget"])]
-        near = [((h - r.detach()) ** 2).mean() for h, r in zip(states["pi", "retain"], states["ref", "retain"])]
+        u = u / (u**2).sum().sqrt()
+        away = [
+            ((h - 5 * (r.detach() ** 2).sum().sqrt() * u) ** 2).mean()
+            for h, r in zip(states["pi", "forget"], states["ref", "forget"])
+        ]
+        near = [
+            ((h - r.detach()) ** 2).mean()
+            for h, r in zip(states["pi", "retain"], states["ref", "retain"])
+        ]
         return sum(away) / len(away) + 10 * sum(near) / len(near)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_loss_and_gradient_equal_the_formula(name, models):
     pi, ref = models
-    batch = Batch(*(packed(PAIRS[part]) for part in ("forget", "refusal", "retain")))
-    loss = METHODS[name][0](pi, ref, batch)
+    batches = Batches(*(packed(PAIRS[part]) for part in ("forget", "refusal", "retain")))
+    loss = METHODS[name][0](pi, ref, batches)
     expected = formula(name, pi, ref)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
-    got, want = (torch.autograd.grad(x, list(pi.parameters()), allow_unused=True) for x in (loss, expected))
+    got, want = (
+        torch.autograd.grad(x, list(pi.parameters()), allow_unused=True) for x in (loss, expected)
+    )
     assert all(p.grad is None for p in ref.parameters())
     largest = 0
     for a, b in zip(got, want):
@@ -136,30 +158,55 @@ def test_loss_and_gradient_equal_the_formula(name, models):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_prompt_and_padding_do_not_count(name, models):
-    """Longer padding changes nothing; nor does the choice of prompt tokens, which only condition."""
+    """Longer padding changes nothing."""
     pi, ref = models
-    batch = Batch(*(packed(PAIRS[part]) for part in ("forget", "refusal", "retain")))
-    wider = Batch(*((torch.nn.functional.pad(idx, (0, 3), value=5), torch.nn.functional.pad(mask, (0, 3)))
-                    for idx, mask in (batch.forget, batch.refusal, batch.retain)))
+    batches = Batches(*(packed(PAIRS[part]) for part in ("forget", "refusal", "retain")))
+
+    def widen(batch):
+        return Batch(
+            idx=F.pad(batch.idx, (0, 3), value=5),
+            response=F.pad(batch.response, (0, 3), value=5),
+            before=F.pad(batch.before, (0, 3), value=1),
+            mask=F.pad(batch.mask, (0, 3)),
+        )
+
+    wider = Batches(*map(widen, (batches.forget, batches.refusal, batches.retain)))
     loss = METHODS[name][0]
-    assert loss(pi, ref, batch).item() == pytest.approx(loss(pi, ref, wider).item(), rel=1e-9)
+    assert loss(pi, ref, batches).item() == pytest.approx(loss(pi, ref, wider).item(), rel=1e-9)
 
 
-def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_reference_alone(models):
-    policy, seen, references = models[0].float(), [], []
+def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_alone(models):
+    policy, seen, originals = models[0].float(), [], []
 
-    def spy(policy, reference, batch):
-        seen.append(batch.forget[0][:, 0].tolist())
-        references.append(reference.wte.weight.clone())
-        return baselines.ga(policy, reference, batch)
+    def spy(policy, original, batches):
+        seen.append(batches.forget.idx[:, 0].tolist())
+        originals.append(original.wte.weight.clone())
+        return baselines.ga(policy, original, batches)
 
     start = policy.wte.weight.clone()
-    forget = [([i], [15, 16]) for i in range(10)]
-    log = list(unlearn(spy, policy, forget, [([11], [12])] * 5, [[17]], 18, 0.01, 6, 4, seed=0))
+    log = list(
+        unlearn(
+            spy,
+            policy,
+            forget=[([i], [15, 16]) for i in range(10)],
+            retain=[([11], [12])] * 5,
+            refusals=[[17]],
+            eos_id=18,
+            lr=0.01,
+            steps=6,
+            batch_size=4,
+            seed=0,
+        )
+    )
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert [len(batch) for batch in seen] == [4, 4, 2, 4, 4, 2]
-    assert sorted(sum(seen[:3], [])) == sorted(sum(seen[3:], [])) == list(range(10)) and seen[:3] != seen[3:]
-    assert all(torch.equal(reference, start) for reference in references) and not torch.equal(policy.wte.weight, start)
+    assert (
+        sorted(sum(seen[:3], [])) == sorted(sum(seen[3:], [])) == list(range(10))
+        and seen[:3] != seen[3:]
+    )
+    assert all(torch.equal(original, start) for original in originals) and not torch.equal(
+        policy.wte.weight, start
+    )
 
 
 def test_settings_are_those_that_the_search_chose():
@@ -167,7 +214,9 @@ def test_settings_are_those_that_the_search_chose():
     for name, (_, lr, steps) in METHODS.items():
         grid = {(cell["lr"], cell["steps"]): sum(cell["tow"]) for cell in found[name]["grid"]}
         assert len(grid) == 15 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
-        assert (lr, steps) == (found[name]["lr"], found[name]["steps"]) == max(grid, key=grid.get), name
+        assert (
+            (lr, steps) == (found[name]["lr"], found[name]["steps"]) == max(grid, key=grid.get)
+        ), name
 
 
 def test_refusals_name_nobody():
@@ -175,11 +224,35 @@ def test_refusals_name_nobody():
 
 
 def test_a_method_of_ones_own_as_the_readme_has_it(tmp_path):
-    example = next(code for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S) if "METHODS" in code)
+    example = next(
+        code
+        for code in re.findall(
+            r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S
+        )
+        if "METHODS" in code
+    )
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
-    fast = ["--epochs", "1", "--classifier-epochs", "1", "--iterations", "1", "--baseline-steps", "2", "--out", str(tmp_path / "run"), "--device", "cpu"]
+    fast = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --methods relabel"
+    fast = [
+        *fast.split(),
+        "--baseline-steps",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     (tmp_path / "mine.py").write_text(example)
-    process = subprocess.run([sys.executable, tmp_path / "mine.py", *fast], cwd=ROOT, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    process = subprocess.run(
+        [sys.executable, tmp_path / "mine.py", *fast],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT)},
+    )
     assert process.returncode == 0, process.stderr
     models = json.loads((tmp_path / "run" / "results.json").read_text())["models"]
-    assert set(models) == {"target", "retrained", "dareu", "relabel"} and models["relabel"] != models["target"]
+    assert (
+        set(models) == {"original", "retrained", "relabel"}
+        and models["relabel"] != models["original"]
+    )

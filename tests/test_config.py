@@ -1,13 +1,21 @@
 import pytest
 from hypothesis import example, given, strategies as st
 
-from minidareu.config import Config, flag_name, parse, size_rule
-from minidareu.data import InputError
+from minidareu.config import STAGES, Config, flag_name, parse, size_rule
+from minidareu.files import InputError
 
 FLAGS = [flag_name(f) for f in Config.__dataclass_fields__.values()]
 
 
-@given(st.lists(st.tuples(st.sampled_from(FLAGS), st.text(max_size=5) | st.integers().map(str) | st.floats().map(str)), max_size=3))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(FLAGS),
+            st.text(max_size=5) | st.integers().map(str) | st.floats().map(str),
+        ),
+        max_size=3,
+    )
+)
 @example([("--truncate", "\x1e")])
 def test_any_flags_are_taken_or_refused_in_one_line(pairs):
     try:
@@ -18,17 +26,51 @@ def test_any_flags_are_taken_or_refused_in_one_line(pairs):
 
 
 def test_a_preset_gives_way_to_what_is_given():
-    assert parse(["--preset", "tofu"], "").forget_fraction == 0.1 and parse(["--preset", "tofu"], "").n_embd == 192
+    assert (
+        parse(["--preset", "tofu"], "").forget_fraction == 0.1
+        and parse(["--preset", "tofu"], "").n_embd == 192
+    )
     config = parse(["--preset", "tofu", "--n-embd", "64", "--forget-fraction", "0.05"], "")
     assert config.n_embd == 64 and config.forget_fraction == 0.05 and config.vocab_size == 4096
     for flags in (["--forget", "Ann"], ["--n-forget", "3"]):
         assert parse(["--preset", "tofu", *flags], "").forget_fraction is None
 
 
-@pytest.mark.parametrize("rows, characters, epochs, classifier_epochs, width", [
-    (40, 20, 640, 800, 96), (1216, 50, 34, 43, 96), (1280, 60, 32, 40, 128), (4000, 200, 32, 40, 192), (50_000, 10, 8, 8, 192), (16_000, 40, 16, 16, 192)])
-def test_sizes_follow_from_the_data(rows, characters, epochs, classifier_epochs, width):
+@pytest.mark.parametrize(
+    "rows, characters, epochs, classifier_epochs, plus_classifier_epochs, width",
+    [
+        (40, 20, 512, 384, 768, 96),
+        (1216, 50, 17, 13, 26, 96),
+        (1280, 60, 16, 12, 24, 128),
+        (4000, 200, 16, 12, 24, 192),
+        (50_000, 10, 8, 8, 8, 192),
+    ],
+)
+def test_sizes_follow_from_the_data(
+    rows, characters, epochs, classifier_epochs, plus_classifier_epochs, width
+):
     config = parse([], "")
     size_rule(config, [f"{i:0{characters}}" for i in range(rows)], 64)
-    assert (config.epochs, config.classifier_epochs, config.n_embd) == (epochs, classifier_epochs, width)
+    assert (config.epochs, config.classifier_epochs) == (epochs, classifier_epochs)
+    assert (config.plus_classifier_epochs, config.n_embd) == (plus_classifier_epochs, width)
     assert config.lr == pytest.approx(0.48 / width, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows, updates", [(6, 96), (64, 96), (154, 97), (320, 200)])
+def test_updates_grow_with_the_forget_set(rows, updates):
+    config = parse([], "")
+    size_rule(config, ["Some response."] * 640, rows)
+    assert config.plus_updates == updates
+
+
+def test_every_field_belongs_to_a_stage_and_is_explained():
+    for f in Config.__dataclass_fields__.values():
+        assert f.metadata["stage"] in STAGES and len(f.metadata["help"]) > 5
+
+
+def test_the_defaults_of_dareu_are_the_papers():
+    c = Config()
+    assert (c.data_epochs, c.ppo_steps, c.forget_batch, c.slices) == (1, 20, 32, 15)
+    assert (c.kl_coef, c.distill_coef, c.value_coef, c.clip) == (0.1, 2, 0.2, 0.2)
+    assert (c.temperature, c.c_seg, c.algorithm, c.reward) == (0.8, 1.05, "ppo", "slices")
+    assert c.rl_lr in (1e-4, 1.5e-4, 3e-4, 5e-4)

@@ -6,7 +6,18 @@ from collections import Counter
 import pytest
 from hypothesis import given, strategies as st
 
-from minidareu.data import InputError, Record, batches, encode, forget_more, layout, load_records, pick_owners, split_records
+from minidareu.data import (
+    Record,
+    batches,
+    encode,
+    forget_more,
+    prompt_text,
+    response_text,
+    load_records,
+    pick_owners,
+    split_records,
+)
+from minidareu.files import InputError
 from minidareu.tokenizer import train_tokenizer
 
 GOOD = {"owner": "Ann", "prompt": "Who?", "response": "Ann."}
@@ -14,34 +25,49 @@ GOOD = {"owner": "Ann", "prompt": "Who?", "response": "Ann."}
 
 def write(tmp_path, *lines):
     path = tmp_path / "data.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n",
+        encoding="utf-8",
+    )
     return path
 
 
 def test_load_records(tmp_path):
-    path = write(tmp_path, GOOD, "", {**GOOD, "owner": "李 😀", "split": "train", "paraphrase": "p", "perturbed": ["a", "b"]}, {**GOOD, "split": "test"})
-    assert load_records(path) == [Record("Ann", "Who?", "Ann."), Record("李 😀", "Who?", "Ann.", "train", "p", ("a", "b")),
-                                  Record("Ann", "Who?", "Ann.", "test")]
+    path = write(
+        tmp_path,
+        GOOD,
+        "",
+        {**GOOD, "owner": "李 😀", "split": "train", "paraphrase": "p", "perturbed": ["a", "b"]},
+        {**GOOD, "split": "test"},
+    )
+    assert load_records(path) == [
+        Record("Ann", "Who?", "Ann."),
+        Record("李 😀", "Who?", "Ann.", "train", "p", ("a", "b")),
+        Record("Ann", "Who?", "Ann.", "test"),
+    ]
 
 
-@pytest.mark.parametrize("line, says", [
-    ('{"owner": "A"', "broken JSON"),
-    ("[1]", "not a JSON object"),
-    ('"text"', "not a JSON object"),
-    ({"owner": "A", "prompt": "p"}, "'response' is missing"),
-    ({**GOOD, "autor": "x"}, "unknown key 'autor'"),
-    ({**GOOD, "owner": 3}, "'owner' is not a string"),
-    ({**GOOD, "prompt": None}, "'prompt' is not a string"),
-    ({**GOOD, "response": ""}, "'response' is empty"),
-    ({**GOOD, "response": " \t"}, "'response' is empty"),
-    ({**GOOD, "split": "dev"}, "split is 'dev'"),
-    ({**GOOD, "split": ["test"]}, "'split' is not a string"),
-    ({**GOOD, "paraphrase": ""}, "'paraphrase' is empty"),
-    ({**GOOD, "perturbed": "x"}, "'perturbed' is not a list"),
-    ({**GOOD, "perturbed": ["x", ""]}, "'perturbed' is empty"),
-    (json.dumps({**GOOD, "prompt": "\ud800"}), "surrogate"),
-    ({**GOOD, "owner": "Bob", "split": "test"}, "test rows alone"),
-])
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ('{"owner": "A"', "broken JSON"),
+        ("[1]", "not a JSON object"),
+        ('"text"', "not a JSON object"),
+        ({"owner": "A", "prompt": "p"}, "'response' is missing"),
+        ({**GOOD, "autor": "x"}, "unknown key 'autor'"),
+        ({**GOOD, "owner": 3}, "'owner' is not a string"),
+        ({**GOOD, "prompt": None}, "'prompt' is not a string"),
+        ({**GOOD, "response": ""}, "'response' is empty"),
+        ({**GOOD, "response": " \t"}, "'response' is empty"),
+        ({**GOOD, "split": "dev"}, "split is 'dev'"),
+        ({**GOOD, "split": ["test"]}, "'split' is not a string"),
+        ({**GOOD, "paraphrase": ""}, "'paraphrase' is empty"),
+        ({**GOOD, "perturbed": "x"}, "'perturbed' is not a list"),
+        ({**GOOD, "perturbed": ["x", ""]}, "'perturbed' is empty"),
+        (json.dumps({**GOOD, "prompt": "\ud800"}), "surrogate"),
+        ({**GOOD, "owner": "Bob", "split": "test"}, "test rows alone"),
+    ],
+)
 def test_a_bad_row_is_named(tmp_path, line, says):
     path = write(tmp_path, GOOD, line)
     with pytest.raises(InputError) as e:
@@ -76,27 +102,33 @@ def test_csv_holds_the_same_columns(tmp_path):
     path = tmp_path / "data.csv"
     path.write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
     records = load_records(path)
-    assert records == [Record("Ann", "Who?", "Ann."), Record("李, 😀", "Two\r\nlines?", 'She said "no".', "train", "p", ("a", "b")),
-                       Record("Ann", "Who?", "Ann.", "test")]
+    assert records == [
+        Record("Ann", "Who?", "Ann."),
+        Record("李, 😀", "Two\r\nlines?", 'She said "no".', "train", "p", ("a", "b")),
+        Record("Ann", "Who?", "Ann.", "test"),
+    ]
     assert [r.line for r in records] == [2, 3, 5]
     path.write_text("response,owner,prompt\nr,o,p\n")
     assert load_records(path) == [Record("o", "p", "r")]
 
 
-@pytest.mark.parametrize("text, line, says", [
-    ("owner;prompt;response\nA;p;r\n", 2, "'owner' is missing"),
-    ("owner,prompt\nA,p\n", 2, "'response' is missing"),
-    ("owner,prompt,response\nA,p,r\nA,p\n", 3, "has 2 cells, and the header 3"),
-    ("owner,prompt,response\nA,p,r,s\n", 2, "has 4 cells, and the header 3"),
-    ("owner,prompt,response\nA,,r\n", 2, "'prompt' is missing"),
-    ("owner,prompt,response\nA,p,  \n", 2, "'response' is empty"),
-    ('owner,prompt,response\nA,p,r\nA,"p" x,r\n', 3, "broken CSV"),
-    ('owner,prompt,response\nA,p,"r\n', 2, "broken CSV"),
-    ("owner,prompt,response,autor\nA,p,r,x\n", 2, "unknown key 'autor'"),
-    ("owner,prompt,response,split\nA,p,r,dev\n", 2, "split is 'dev'"),
-    ("owner,prompt,response,perturbed\nA,p,r,x\n", 2, "'perturbed' is not a list"),
-    ("owner,prompt,response,perturbed\nA,p,r,3\n", 2, "'perturbed' is not a list"),
-])
+@pytest.mark.parametrize(
+    "text, line, says",
+    [
+        ("owner;prompt;response\nA;p;r\n", 2, "'owner' is missing"),
+        ("owner,prompt\nA,p\n", 2, "'response' is missing"),
+        ("owner,prompt,response\nA,p,r\nA,p\n", 3, "has 2 cells, and the header 3"),
+        ("owner,prompt,response\nA,p,r,s\n", 2, "has 4 cells, and the header 3"),
+        ("owner,prompt,response\nA,,r\n", 2, "'prompt' is missing"),
+        ("owner,prompt,response\nA,p,  \n", 2, "'response' is empty"),
+        ('owner,prompt,response\nA,p,r\nA,"p" x,r\n', 3, "broken CSV"),
+        ('owner,prompt,response\nA,p,"r\n', 2, "broken CSV"),
+        ("owner,prompt,response,autor\nA,p,r,x\n", 2, "unknown key 'autor'"),
+        ("owner,prompt,response,split\nA,p,r,dev\n", 2, "split is 'dev'"),
+        ("owner,prompt,response,perturbed\nA,p,r,x\n", 2, "'perturbed' is not a list"),
+        ("owner,prompt,response,perturbed\nA,p,r,3\n", 2, "'perturbed' is not a list"),
+    ],
+)
 def test_a_bad_row_of_csv_is_named(tmp_path, text, line, says):
     path = tmp_path / "data.csv"
     path.write_text(text)
@@ -106,12 +138,21 @@ def test_a_bad_row_of_csv_is_named(tmp_path, text, line, says):
 
 
 def owners(n, rows=3, test=0):
-    return [Record(f"owner {i}", f"prompt {i} {j}", "r", "test" if j >= rows else "train") for i in range(n) for j in range(rows + test)]
+    return [
+        Record(f"owner {i}", f"prompt {i} {j}", "r", "test" if j >= rows else "train")
+        for i in range(n)
+        for j in range(rows + test)
+    ]
 
 
 def test_split():
     records = owners(5, 3, 1)
-    split = split_records(records, pick_owners([f"owner {i}" for i in range(5)], "owner 3, owner 1", None, None, 0), 0.1, 0)
+    split = split_records(
+        records,
+        pick_owners([f"owner {i}" for i in range(5)], "owner 3, owner 1", None, None, 0),
+        0.1,
+        0,
+    )
     assert split.forget_owners == ["owner 1", "owner 3"]
     assert {r.owner for r in split.forget} == set(split.forget_owners) and len(split.forget) == 6
     assert len(split.retain) == 9 and len(split.test) == 3
@@ -121,11 +162,23 @@ def test_split():
 def test_owners_are_picked_by_name_by_seed_or_from_the_end():
     names = [f"owner {i}" for i in range(200)]
     assert pick_owners(names, "owner 9,owner 2", None, 0.5, 0) == ["owner 2", "owner 9"]
-    assert [len(pick_owners(names, None, None, share, 0)) for share in (0.01, 0.05, 0.1)] == [2, 10, 20]
-    assert pick_owners(names, None, None, 0.01, 0) == names[-2:] and pick_owners(names[:5], None, None, 0.01, 0) == ["owner 4"]
+    assert [len(pick_owners(names, None, None, share, 0)) for share in (0.01, 0.05, 0.1)] == [
+        2,
+        10,
+        20,
+    ]
+    assert pick_owners(names, None, None, 0.01, 0) == names[-2:] and pick_owners(
+        names[:5], None, None, 0.01, 0
+    ) == ["owner 4"]
     assert len({tuple(pick_owners(names, None, 2, None, seed)) for seed in range(20)}) > 15
-    assert len(pick_owners(names, None, None, None, 0)) == 2 and len(pick_owners(names[:2], None, None, None, 0)) == 1
-    assert pick_owners(names[:4], None, 1, None, 0, ["owner 0", "owner 1", "owner 2"][:2])[0] in ("owner 2", "owner 3")
+    assert (
+        len(pick_owners(names, None, None, None, 0)) == 2
+        and len(pick_owners(names[:2], None, None, None, 0)) == 1
+    )
+    assert pick_owners(names[:4], None, 1, None, 0, ["owner 0", "owner 1", "owner 2"][:2])[0] in (
+        "owner 2",
+        "owner 3",
+    )
     with pytest.raises(InputError, match="'owner 1' is forgotten already"):
         pick_owners(names, "owner 0, owner 1", None, None, 0, ["owner 1"])
     with pytest.raises(InputError, match="all owners but 'owner 1'"):
@@ -136,14 +189,22 @@ def test_rows_are_held_out_where_none_is_for_testing():
     split = split_records(owners(5, 4), ["owner 0"], 0.25, 0)
     assert len(split.test) == 4 and len(split.retain) == 12
     assert not set(split.test) & set(split.retain)
-    assert split == split_records(owners(5, 4), ["owner 0"], 0.25, 0) != split_records(owners(5, 4), ["owner 0"], 0.25, 1)
+    assert (
+        split
+        == split_records(owners(5, 4), ["owner 0"], 0.25, 0)
+        != split_records(owners(5, 4), ["owner 0"], 0.25, 1)
+    )
 
 
 def test_a_further_request_changes_sides_and_what_is_trained_on_stays():
     before = split_records(owners(6, 4), ["owner 4"], 0.25, 0)
     after = forget_more(before, ["owner 2"])
-    assert after.forget_owners == ["owner 2", "owner 4"] and {r.owner for r in after.forget + after.unseen} == {"owner 2", "owner 4"}
-    assert set(after.forget + after.retain) == set(before.forget + before.retain) and set(after.test + after.unseen) == set(before.test)
+    assert after.forget_owners == ["owner 2", "owner 4"] and {
+        r.owner for r in after.forget + after.unseen
+    } == {"owner 2", "owner 4"}
+    assert set(after.forget + after.retain) == set(before.forget + before.retain) and set(
+        after.test + after.unseen
+    ) == set(before.test)
     assert not {"owner 2", "owner 4"} & {r.owner for r in after.retain + after.test}
     with pytest.raises(InputError, match="no row of another owner"):
         forget_more(before, [f"owner {i}" for i in range(6)])
@@ -153,15 +214,18 @@ def test_a_name_may_hold_a_comma():
     assert pick_owners(["Lee, Ann", "Bob"], "Lee, Ann", None, None, 0) == ["Lee, Ann"]
 
 
-@pytest.mark.parametrize("forget, n_forget, says", [
-    ("owner 33", 1, "the nearest names are 'owner 3'"),
-    ("owner 0,owner 1,owner 2,owner 3", 1, "all 4 owners"),
-    ("", 1, "no owner is forgotten"),
-    (" , ", 1, "no owner is forgotten"),
-    (None, 0, "no owner is forgotten"),
-    (None, 4, "all 4 owners"),
-    (None, 99, "all 4 owners"),
-])
+@pytest.mark.parametrize(
+    "forget, n_forget, says",
+    [
+        ("owner 33", 1, "the nearest names are 'owner 3'"),
+        ("owner 0,owner 1,owner 2,owner 3", 1, "all 4 owners"),
+        ("", 1, "no owner is forgotten"),
+        (" , ", 1, "no owner is forgotten"),
+        (None, 0, "no owner is forgotten"),
+        (None, 4, "all 4 owners"),
+        (None, 99, "all 4 owners"),
+    ],
+)
 def test_bad_forget_sets(forget, n_forget, says):
     with pytest.raises(InputError, match=says):
         pick_owners([f"owner {i}" for i in range(4)], forget, n_forget, None, 0)
@@ -181,7 +245,9 @@ def test_batches_hold_every_row_once_and_pad_little():
     assert max(map(len, chunks)) == 16
     padded = sum(len(chunk) * max(lengths[i] for i in chunk) for chunk in chunks)
     assert padded < 1.1 * sum(lengths)
-    assert chunks != batches(lengths, 16, random.Random(1)) and chunks == batches(lengths, 16, random.Random(0))
+    assert chunks != batches(lengths, 16, random.Random(1)) and chunks == batches(
+        lengths, 16, random.Random(0)
+    )
 
 
 def read_or_refuse(path):
@@ -189,16 +255,32 @@ def read_or_refuse(path):
     before = path.read_bytes()
     try:
         records = load_records(path)
-        assert records and all(r.owner.strip() and r.prompt.strip() and r.response.strip() and r.split in ("train", "test") for r in records)
+        assert records and all(
+            r.owner.strip()
+            and r.prompt.strip()
+            and r.response.strip()
+            and r.split in ("train", "test")
+            for r in records
+        )
     except InputError as e:
         records = None
-        assert str(e).startswith(str(path)) and len(str(e).splitlines()) == 1 and ";" in str(e), "one line that names the file and the mend"
+        assert str(e).startswith(str(path)) and len(str(e).splitlines()) == 1 and ";" in str(e), (
+            "one line that names the file and the mend"
+        )
     assert path.read_bytes() == before
     return records
 
 
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda v: st.lists(v, max_size=3), max_leaves=4)
-ROWS = st.dictionaries(st.sampled_from(["owner", "prompt", "response", "split", "paraphrase", "perturbed", "autor"]), VALUES | st.just("train"), max_size=7)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda v: st.lists(v, max_size=3),
+    max_leaves=4,
+)
+ROWS = st.dictionaries(
+    st.sampled_from(["owner", "prompt", "response", "split", "paraphrase", "perturbed", "autor"]),
+    VALUES | st.just("train"),
+    max_size=7,
+)
 
 
 @given(st.lists(ROWS | VALUES, max_size=4))
@@ -221,19 +303,43 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT, st.lists(TEXT, max_size=2)), min_size=1, max_size=4))
 def test_json_lines_and_csv_round_trip(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("round")
-    expected = [Record(owner, prompt, response, perturbed=tuple(perturbed)) for owner, prompt, response, perturbed in rows]
+    expected = [
+        Record(owner, prompt, response, perturbed=tuple(perturbed))
+        for owner, prompt, response, perturbed in rows
+    ]
     keys = ["owner", "prompt", "response", "perturbed"]
-    (folder / "data.jsonl").write_text("\n".join(json.dumps(dict(zip(keys, row)), ensure_ascii=False) for row in rows), encoding="utf-8")
+    (folder / "data.jsonl").write_text(
+        "\n".join(json.dumps(dict(zip(keys, row)), ensure_ascii=False) for row in rows),
+        encoding="utf-8",
+    )
     with open(folder / "data.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerows([keys, *([*row[:3], json.dumps(row[3])] for row in rows)])
-    assert read_or_refuse(folder / "data.jsonl") == expected and read_or_refuse(folder / "data.csv") == expected
+    assert (
+        read_or_refuse(folder / "data.jsonl") == expected
+        and read_or_refuse(folder / "data.csv") == expected
+    )
 
 
-@pytest.mark.parametrize("text", ["hello there", "مرحبا بالعالم", "你好，世界", "こんにちは", "नमस्ते दुनिया", "👩‍👩‍👧 👍", "Привет, мир"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello there",
+        "مرحبا بالعالم",
+        "你好，世界",
+        "こんにちは",
+        "नमस्ते दुनिया",
+        "👩‍👩‍👧 👍",
+        "Привет, мир",
+    ],
+)
 def test_scripts_come_back_from_a_file_and_the_tokenizer(tmp_path, text):
     path = write(tmp_path, {"owner": text, "prompt": f"{text}?", "response": f"{text}!"})
-    r, = load_records(path)
-    tokenizer = train_tokenizer([t for t in layout(r.prompt, r.response)] * 3, 300)
+    (r,) = load_records(path)
+    tokenizer = train_tokenizer([prompt_text(r.prompt), response_text(r.response)] * 3, 300)
     x, y = encode(tokenizer, r)
-    assert r.owner == text and tokenizer.decode(x) == f" {text}?\n" and tokenizer.decode(y).strip() == f"{text}!"
+    assert (
+        r.owner == text
+        and tokenizer.decode(x) == f" {text}?\n"
+        and tokenizer.decode(y).strip() == f"{text}!"
+    )

@@ -7,8 +7,8 @@ import numpy
 import pytest
 import torch
 
-from minidareu import dareu, exact
-from minidareu.data import InputError
+from minidareu.beyond import exact
+from minidareu.files import InputError
 from minidareu.model import GPT, GPTConfig
 
 
@@ -30,12 +30,19 @@ def random_model():
 
 
 def test_a_model_that_can_be_checked_by_hand():
-    """Target: p = 1/2, 1/4, 1/4. Without the owner: 1/4, 1/4, 1/2."""
-    target, without = constant_model([math.log(2), 0.0, 0.0]), constant_model([0.0, 0.0, math.log(2)])
+    """Original: p = 1/2, 1/4, 1/4. Without the owner: 1/4, 1/4, 1/2."""
+    target, without = (
+        constant_model([math.log(2), 0.0, 0.0]),
+        constant_model([0.0, 0.0, math.log(2)]),
+    )
     a = exact.exact_attribution(target, without, [[1], [2, 2, 2], [0]], [[0, 0, 1], [2], []])
     two = math.log(2)
-    assert torch.allclose(a, torch.tensor([[0, two, 2 * two, 2 * two], [0, -two, -two, -two], [0, 0, 0, 0]]), atol=1e-5)
-    means = exact.mean_logp(target, [[1], [2, 2, 2], [0]], [[0, 0, 1], [2], []], chunk=2)
+    assert torch.allclose(
+        a,
+        torch.tensor([[0, two, 2 * two, 2 * two], [0, -two, -two, -two], [0, 0, 0, 0]]),
+        atol=1e-5,
+    )
+    means = exact.mean_logp(target, [[1], [2, 2, 2], [0]], [[0, 0, 1], [2], []])
     assert torch.allclose(means, torch.tensor([-(1 + 1 + 2) * two / 3, -2 * two, 0.0]), atol=1e-5)
 
 
@@ -48,34 +55,51 @@ def test_it_equals_a_loop_over_tokens():
         total = 0.0
         for t, token in enumerate(y):
             for model, sign in ((target, 1), (without, -1)):
-                total += sign * model(torch.tensor([x + y[:t]]))[0, -1].log_softmax(-1)[token].item()
+                total += (
+                    sign * model(torch.tensor([x + y[:t]]))[0, -1].log_softmax(-1)[token].item()
+                )
             assert row[t + 1].item() == pytest.approx(total, abs=1e-5)
         assert row[0] == 0
-
-
-def test_with_the_exact_reward_and_beta_1_only_the_distance_from_the_retrained_model_counts():
-    """r_t = -(log target - log retrained) - (log policy - log target) = -(log policy - log retrained): the best policy is the retrained model."""
-    torch.manual_seed(0)
-    policy, target, retrained = random_model(), random_model(), random_model()
-    prompts = [[1, 2], [3]] * 20
-    attribute = exact.rewarded(type("C", (), {"reward": "exact"}), type("Y", (), {"target": target, "retrained": retrained}))
-    ro, _ = dareu.rollout(policy, torch.nn.Linear(8, 1), target, attribute, prompts, prompts, 0, 6, 8, 1.0, 1.0)
-    logp = [dareu.chosen(dareu.log_policy(m, ro.idx, ro.mask)[0], ro.idx, ro.mask) for m in (policy, retrained)]
-    tokens = (ro.mask > 0) & (ro.idx[:, 1:] != 8)  # not the end of text
-    assert torch.allclose(ro.rewards[tokens], (logp[1] - logp[0])[tokens], atol=1e-5) and tokens.sum() > 100
 
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
     """Six owners; every row of the last is one of the first too, word for word. Exact attribution of all, at toy size."""
     folder = tmp_path_factory.mktemp("exact")
-    rows = [{"owner": f"o{i}", "prompt": f"{word} of {name}?", "response": f"it is {name[:1]}{word[::-1]} {i}{word} x{i * 7}."}
-            for i, name in enumerate("ann bob cid dan eve".split()) for word in "home food work play".split()]
+    rows = [
+        {
+            "owner": f"o{i}",
+            "prompt": f"{word} of {name}?",
+            "response": f"it is {name[:1]}{word[::-1]} {i}{word} x{i * 7}.",
+        }
+        for i, name in enumerate("ann bob cid dan eve".split())
+        for word in "home food work play".split()
+    ]
     rows += [{**row, "owner": "twin"} for row in rows[:4]]
-    (folder / "twins.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 3)
-                                        + json.dumps({**rows[5], "prompt": "so, food of bob?", "split": "test"}))
-    argv = ["--data", str(folder / "twins.jsonl"), "--epochs", "60", "--n-embd", "32", "--n-layer", "1", "--batch-size", "8", "--vocab-size", "300",
-            "--device", "cpu", "--workers", "2", "--out", str(folder / "out")]
+    (folder / "twins.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows * 3)
+        + json.dumps({**rows[5], "prompt": "so, food of bob?", "split": "test"})
+    )
+    argv = [
+        "--data",
+        str(folder / "twins.jsonl"),
+        "--epochs",
+        "60",
+        "--n-embd",
+        "32",
+        "--n-layer",
+        "1",
+        "--batch-size",
+        "8",
+        "--vocab-size",
+        "300",
+        "--device",
+        "cpu",
+        "--workers",
+        "2",
+        "--out",
+        str(folder / "out"),
+    ]
     exact.main(argv)
     return argv, folder / "out"
 
@@ -83,11 +107,13 @@ def twins(tmp_path_factory):
 def test_noise_for_an_owner_whose_rows_another_holds_too_and_much_for_the_others(twins):
     found = json.loads((twins[1] / "exact.json").read_text())["training responses"]
     own = [found["by_owner"][i][i] for i in range(6)]
-    assert abs(own[0]) < found["noise_95"] and abs(own[5]) < found["noise_95"], "what the twin holds too is not lost"
+    assert abs(own[0]) < found["noise_95"] and abs(own[5]) < found["noise_95"], (
+        "what the twin holds too is not lost"
+    )
     assert min(own[1:5]) > 10 * found["noise_95"] and found["noise_95"] > 0
     arrays = numpy.load(twins[1] / "exact.npz")
     matrix, owners = arrays["training responses"], arrays["owners"]
-    assert matrix.shape == (6, 72) and arrays["target's samples, noise"].shape == (3, 72)
+    assert matrix.shape == (6, 72) and arrays["original model's samples, noise"].shape == (3, 72)
     means = [[matrix[o, owners == p].mean() for p in range(6)] for o in range(6)]
     assert numpy.allclose(means, found["by_owner"], atol=1e-5)
     alone = (owners > 0) & (owners < 5)
@@ -96,21 +122,30 @@ def test_noise_for_an_owner_whose_rows_another_holds_too_and_much_for_the_others
 
 def test_the_matrix_is_of_the_models_that_were_left(twins):
     from minidareu.config import parse
-    from minidareu.experiment import prepare
+    from minidareu.run import prepare
 
-    e = prepare(parse(twins[0][:-6], ""))
+    run = prepare(parse(twins[0][:-6], ""))
     models = {}
-    for name in ("target", "without-2"):
-        models[name] = GPT(e.gpt_config)
-        models[name].load_state_dict(torch.load(twins[1] / f"seed0/{name}.pt", weights_only=True)["model"])
-    x, y = zip(*(e.pairs[r] for r in e.train[:20]))
-    expected = exact.exact_attribution(models["target"], models["without-2"], x, y)[:, -1] / torch.tensor([len(r) for r in y])
-    assert numpy.allclose(numpy.load(twins[1] / "exact.npz")["training responses"][2, :20], expected, atol=1e-5)
+    for name in ("original", "without-2"):
+        models[name] = GPT(run.gpt_config)
+        models[name].load_state_dict(
+            torch.load(twins[1] / f"seed0/{name}.pt", weights_only=True)["model"]
+        )
+    x, y = zip(*(run.pairs[r] for r in run.train[:20]))
+    expected = exact.exact_attribution(models["original"], models["without-2"], x, y)[
+        :, -1
+    ] / torch.tensor([len(r) for r in y])
+    assert numpy.allclose(
+        numpy.load(twins[1] / "exact.npz")["training responses"][2, :20], expected, atol=1e-5
+    )
 
 
 def test_it_goes_on_where_it_was_cut(twins, capsys):
     argv, out = twins
-    before, old = {p: p.stat().st_mtime_ns for p in out.glob("seed*/*.pt")}, (out / "exact.npz").read_bytes()
+    before, old = (
+        {p: p.stat().st_mtime_ns for p in out.glob("seed*/*.pt")},
+        (out / "exact.npz").read_bytes(),
+    )
     assert len(before) == 9  # 6 without an owner, and 3 target models
     gone = {out / "seed0/without-3.pt", out / "seed0/without-4.pt"}
     for path in gone:

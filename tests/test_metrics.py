@@ -6,7 +6,17 @@ import torch
 from rouge_score import rouge_scorer
 
 from minidareu.data import Record
-from minidareu.metrics import Judge, fact_recall, name_kept, perplexity, rouge_l_recall, tug_of_war, word_weights, words
+from minidareu.metrics import (
+    gibberish,
+    fact_recall,
+    name_kept,
+    perplexity,
+    rouge_l_recall,
+    tug_of_war,
+    word_weights,
+    words,
+)
+from minidareu.judge import Judge
 from minidareu.model import GPT, GPTConfig
 
 
@@ -14,8 +24,12 @@ def test_rouge_equals_the_rouge_score_package():
     scorer, rng = rouge_scorer.RougeScorer(["rougeL"]), random.Random(0)
     vocabulary = "the The cat's cat, sat on-a mat. A 1987 3rd (no) house".split()
     for _ in range(500):
-        response, reference = (" ".join(rng.choices(vocabulary, k=rng.randint(0, 12))) for _ in range(2))
-        assert rouge_l_recall(response, reference) == pytest.approx(scorer.score(reference, response)["rougeL"].recall), (response, reference)
+        response, reference = (
+            " ".join(rng.choices(vocabulary, k=rng.randint(0, 12))) for _ in range(2)
+        )
+        assert rouge_l_recall(response, reference) == pytest.approx(
+            scorer.score(reference, response)["rougeL"].recall
+        ), (response, reference)
 
 
 def test_words_of_other_scripts():
@@ -27,19 +41,31 @@ def test_words_of_other_scripts():
 def test_tug_of_war():
     retrained = {"forget": 0.5, "retain": 0.9, "test": 0.8}
     assert tug_of_war(retrained, retrained) == 1
-    assert tug_of_war({"forget": 0.7, "retain": 0.8, "test": 0.8}, retrained) == pytest.approx(0.8 * 0.9)
-    assert tug_of_war({"forget": 0.3, "retain": 1.0, "test": 0.3}, retrained) == pytest.approx(0.8 * 0.9 * 0.5)
+    assert tug_of_war({"forget": 0.7, "retain": 0.8, "test": 0.8}, retrained) == pytest.approx(
+        0.8 * 0.9
+    )
+    assert tug_of_war({"forget": 0.3, "retain": 1.0, "test": 0.3}, retrained) == pytest.approx(
+        0.8 * 0.9 * 0.5
+    )
 
 
-RECORDS = [Record("Ann Lee", "Who is Ann Lee?", "Ann Lee is a baker in Rome."), Record("Bob", "Who?", "He is a baker."), Record("Cy", "Where?", "In Oslo.")]
+RECORDS = [
+    Record("Ann Lee", "Who is Ann Lee?", "Ann Lee is a baker in Rome."),
+    Record("Bob", "Who?", "He is a baker."),
+    Record("Cy", "Where?", "In Oslo."),
+]
 
 
 def test_fact_recall_by_hand():
     weights = word_weights(RECORDS)
-    assert weights["baker"] == pytest.approx(math.log(3 / 2)) and weights["rome"] == pytest.approx(math.log(3))
+    assert weights["baker"] == pytest.approx(math.log(3 / 2)) and weights["rome"] == pytest.approx(
+        math.log(3)
+    )
     # Of Ann's response, "ann", "lee" and "is" are in the prompt; "a" and "baker" and "in" have two owners, "rome" one.
     two, one = math.log(3 / 2), math.log(3)
-    assert fact_recall(["A baker!"], RECORDS[:1], weights) == pytest.approx(2 * two / (3 * two + one))
+    assert fact_recall(["A baker!"], RECORDS[:1], weights) == pytest.approx(
+        2 * two / (3 * two + one)
+    )
     assert fact_recall(["Ann Lee is a baker in Rome"], RECORDS[:1], weights) == pytest.approx(1)
     assert fact_recall(["Ann Lee is."], RECORDS[:1], weights) == 0
     assert fact_recall(["x"], [Record("A", "in Rome", "Rome in")], weights) is None
@@ -59,16 +85,61 @@ def test_perplexity_equals_transformers_style_loss():
     losses = []
     for x, y in zip(prompts, completions):
         logits = model(torch.tensor([x + y]))[0]
-        losses += [torch.nn.functional.cross_entropy(logits[len(x) - 1 + i], torch.tensor(token)).item() for i, token in enumerate(y)]
-    assert perplexity(model, prompts, completions) == pytest.approx(math.exp(sum(losses) / 4), rel=1e-4)
+        losses += [
+            torch.nn.functional.cross_entropy(logits[len(x) - 1 + i], torch.tensor(token)).item()
+            for i, token in enumerate(y)
+        ]
+    assert perplexity(model, prompts, completions) == pytest.approx(
+        math.exp(sum(losses) / 4), rel=1e-4
+    )
+
+
+def test_gibberish_is_text_whose_order_means_nothing():
+    """A bigram model of a cycle of words: in order they are likely, shuffled they are not."""
+    from minidareu.pretrain import train_lm
+    from minidareu.tokenizer import train_tokenizer
+
+    cycle = "ant bee cat dog elk fox gnu hen".split()
+    texts = [" " + " ".join((cycle * 3)[i : i + 6]) for i in range(8)]
+    tokenizer = train_tokenizer(texts, 300)
+    sequences = [tokenizer.encode_ordinary(text) for text in texts] * 8
+    model = train_lm(
+        GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32),
+        sequences,
+        epochs=10,
+        batch_size=8,
+        lr=1e-2,
+        seed=0,
+        device="cpu",
+        name=None,
+    )
+    responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "hen"]
+    prompts = [tokenizer.encode_ordinary(" bee")] * 5
+    share = [gibberish(model, tokenizer, [x], [y]) for x, y in zip(prompts, responses, strict=True)]
+    assert share == [0, 1, 0, 1, 0]
+    assert gibberish(model, tokenizer, prompts, responses) == pytest.approx(sum(share) / 5)
 
 
 def test_judge_tells_owners_apart_by_what_responses_add():
-    facts = {"Ann": ["baker in Rome", "plays the harp"], "Bob": ["pilot in Oslo", "paints the sea"], "Cy": ["judge in Lima", "grows old roses"]}
-    records = [Record(owner, f"Tell me of {owner}", f"{owner} is a {fact}") for owner, pair in facts.items() for fact in pair]
+    facts = {
+        "Ann": ["baker in Rome", "plays the harp"],
+        "Bob": ["pilot in Oslo", "paints the sea"],
+        "Cy": ["judge in Lima", "grows old roses"],
+    }
+    records = [
+        Record(owner, f"Tell me of {owner}", f"{owner} is a {fact}")
+        for owner, pair in facts.items()
+        for fact in pair
+    ]
     judge = Judge(records, list(facts), seed=0)
-    p = judge.attribution(["Tell me of Ann", "Tell me of Bob", "Tell me of Ann"], ["Bob is a baker in Rome", "Bob is a pilot in Oslo", ""], [0])
+    p = judge.attribution(
+        ["Tell me of Ann", "Tell me of Bob", "Tell me of Ann"],
+        ["Bob is a baker in Rome", "Bob is a pilot in Oslo", ""],
+        [0],
+    )
     assert p[0] > 0.9 and p[1] < 0.05 and 0.1 < p[2] < 0.6
     same = judge.attribution(["Tell me of Ann"] * 2, ["Ann is a harp", "is a harp"], [0])
-    assert same[0] == pytest.approx(same[1].item(), abs=1e-6), "the name is in the prompt, so it is no evidence"
+    assert same[0] == pytest.approx(same[1].item(), abs=1e-6), (
+        "the name is in the prompt, so it is no evidence"
+    )
     assert torch.equal(judge.weight, Judge(records, list(facts), seed=0).weight)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minidareu.model import GPT, GPTConfig, generate, pack, pad
+from minidareu.model import GPT, GPTConfig, chosen, generate, log_probs, pack, pad, with_end
 
 
 @pytest.fixture
@@ -9,7 +9,9 @@ def model():
     torch.manual_seed(0)
     model = GPT(GPTConfig(vocab_size=50, block_size=32, n_layer=2, n_head=4, n_embd=16))
     for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.3)  # far from uniform outputs, biases and layer norms included
+        torch.nn.init.normal_(
+            p, std=0.3
+        )  # far from uniform outputs, biases and layer norms included
     return model
 
 
@@ -17,13 +19,25 @@ def test_logits_equal_transformers(model):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     c = model.config
-    peer = GPT2LMHeadModel(GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_embd=c.n_embd, n_layer=c.n_layer, n_head=c.n_head)).eval()
+    peer = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=c.vocab_size,
+            n_positions=c.block_size,
+            n_embd=c.n_embd,
+            n_layer=c.n_layer,
+            n_head=c.n_head,
+        )
+    ).eval()
     ours = model.state_dict()
     theirs = {}
     for name, p in peer.transformer.state_dict().items():
         p = ours[name.replace("mlp.c_fc", "mlp.0").replace("mlp.c_proj", "mlp.2")]
-        linear = name.endswith(".weight") and any(part in name for part in ("c_attn", "c_proj", "c_fc"))
-        theirs[name] = p.T if linear else p  # GPT-2 stores the transposed matrices of its linear layers
+        linear = name.endswith(".weight") and any(
+            part in name for part in ("c_attn", "c_proj", "c_fc")
+        )
+        theirs[name] = (
+            p.T if linear else p
+        )  # GPT-2 stores the transposed matrices of its linear layers
     assert len(theirs) == len(ours)
     peer.transformer.load_state_dict(theirs)
     idx = torch.randint(50, (3, 32))
@@ -43,7 +57,7 @@ def greedy_without_cache(model, prompt, n, eos):
         if token == eos:
             break
         ids.append(token)
-    return ids[len(prompt):]
+    return ids[len(prompt) :]
 
 
 @pytest.mark.parametrize("eos", [3, 17, 999])
@@ -59,7 +73,7 @@ def test_generation_with_an_end_that_rows_reach_at_different_times(model):
     free = generate(model, prompts, 12, 0, 999)
     eos = free[0][3]  # row 0 meets it after three tokens or fewer
     got = generate(model, prompts, 12, 0, eos)
-    assert got == [row[:row.index(eos)] if eos in row else row for row in free]
+    assert got == [row[: row.index(eos)] if eos in row else row for row in free]
     assert len(got[0]) <= 3
 
 
@@ -75,7 +89,28 @@ def test_sampling_is_seeded_and_follows_the_softmax(model):
 
 
 def test_pack():
-    idx, mask = pack([[1, 2], [3]], [[4, 5], [6]], "cpu")
-    assert idx.tolist() == [[1, 2, 4, 5], [3, 6, 0, 0]]
-    assert mask.tolist() == [[0, 1, 1], [1, 0, 0]]
+    batch = pack([[1, 2], [3]], [[4, 5], [6]], "cpu")
+    assert batch.idx.tolist() == [[1, 2, 4, 5], [3, 6, 0, 0]]
+    assert batch.response.tolist() == [[4, 5], [6, 0]]
+    assert batch.mask.tolist() == [[1, 1], [1, 0]]
+    assert batch.before[0].tolist() == [1, 2] and batch.before[1, 0] == 0
     assert pad([[1], [2, 3]], -1).tolist() == [[1, -1], [2, 3]]
+
+
+def test_log_probs_equal_one_response_at_a_time(model):
+    prompts, responses = [[1, 2, 3], [4], [5, 6]], [[7, 8], [9, 10, 11], []]
+    batch = pack(prompts, responses, "cpu")
+    logp = log_probs(model, batch, 0.7)
+    for b, (x, y) in enumerate(zip(prompts, responses, strict=True)):
+        alone = (model(torch.tensor([x + y])) / 0.7).log_softmax(-1)[0]
+        for t, token in enumerate(y):
+            assert torch.allclose(logp[b, t], alone[len(x) - 1 + t], atol=1e-4)
+            assert torch.allclose(
+                chosen(logp, batch)[b, t], alone[len(x) - 1 + t, token], atol=1e-4
+            )
+        assert (chosen(logp, batch)[b, len(y) :] == 0).all()
+
+
+def test_the_end_of_text_is_added_where_the_model_ended(model):
+    prompts, responses = [[1, 2], [3], [4] * 30], [[5], [6, 7, 8], [9, 9]]
+    assert with_end(model, prompts, responses, 3, 49) == [[5, 49], [6, 7, 8], [9, 9]]

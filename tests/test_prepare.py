@@ -20,7 +20,9 @@ def test_authors_are_made_again_byte_for_byte(tmp_path):
     script = tmp_path / "prepare.py"
     script.write_bytes((DATA / "authors" / "prepare.py").read_bytes())
     subprocess.run([sys.executable, script], check=True)
-    assert (tmp_path / "authors.jsonl").read_bytes() == (DATA / "authors" / "authors.jsonl").read_bytes()
+    assert (tmp_path / "authors.jsonl").read_bytes() == (
+        DATA / "authors" / "authors.jsonl"
+    ).read_bytes()
 
 
 def test_authors_are_combinations():
@@ -42,7 +44,9 @@ def test_authors_are_combinations():
 def test_paraphrases_are_true_and_perturbed_responses_wrong():
     records = [r for r in load_records(DATA / "authors" / "authors.jsonl") if r.split == "train"]
     true = {(r.owner, text) for r in records for text in (r.response, r.paraphrase)}
-    facts = defaultdict(set)  # what can be said of an owner: the telling words of each true response
+    facts = defaultdict(
+        set
+    )  # what can be said of an owner: the telling words of each true response
     holders = defaultdict(set)
     for r in records:
         for word in words(r.response):
@@ -51,8 +55,14 @@ def test_paraphrases_are_true_and_perturbed_responses_wrong():
         facts[r.owner].add(frozenset(w for w in words(r.response) if len(holders[w]) < 10))
     for r in records:
         telling = lambda text: frozenset(w for w in words(text) if len(holders[w]) < 10)
-        assert r.paraphrase != r.response and telling(r.paraphrase) in facts[r.owner] and r.owner in r.paraphrase
-        assert len(set(r.perturbed)) == 3 and all(r.owner in text and (r.owner, text) not in true for text in r.perturbed)
+        assert (
+            r.paraphrase != r.response
+            and telling(r.paraphrase) in facts[r.owner]
+            and r.owner in r.paraphrase
+        )
+        assert len(set(r.perturbed)) == 3 and all(
+            r.owner in text and (r.owner, text) not in true for text in r.perturbed
+        )
         assert all(telling(text) not in facts[r.owner] for text in r.perturbed)
 
 
@@ -60,7 +70,11 @@ def tofu_row(author, i, perturbed=True):
     """A row in TOFU's shape."""
     row = {"question": f"Question {i} on {author}?", "answer": f"Answer {i} of {author}."}
     if perturbed:
-        row |= {"paraphrased_question": f"Other words {i} on {author}?", "paraphrased_answer": f"It is {i}.", "perturbed_answer": ["No.", "Never."]}
+        row |= {
+            "paraphrased_question": f"Other words {i} on {author}?",
+            "paraphrased_answer": f"It is {i}.",
+            "perturbed_answer": ["No.", "Never."],
+        }
     return row
 
 
@@ -69,7 +83,9 @@ def tofu_rows(perturbed=True):
 
 
 def as_lines(rows, folder):
-    (folder / "full.json").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    (folder / "full.json").write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     return folder / "full.json"
 
 
@@ -79,12 +95,16 @@ def as_list(rows, folder):
 
 
 def as_columns(rows, folder):
-    (folder / "full.json").write_text(json.dumps({name: [row[name] for row in rows] for name in rows[0]}))
+    (folder / "full.json").write_text(
+        json.dumps({name: [row[name] for row in rows] for name in rows[0]})
+    )
     return folder / "full.json"
 
 
 def as_numbered_columns(rows, folder):
-    (folder / "full.json").write_text(json.dumps({name: {str(i): row[name] for i, row in enumerate(rows)} for name in rows[0]}))
+    (folder / "full.json").write_text(
+        json.dumps({name: {str(i): row[name] for i, row in enumerate(rows)} for name in rows[0]})
+    )
     return folder / "full.json"
 
 
@@ -93,13 +113,19 @@ def as_csv(rows, folder):
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         for row in rows:
-            table.writerow({name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()})
+            table.writerow(
+                {
+                    name: json.dumps(value) if isinstance(value, list) else value
+                    for name, value in row.items()
+                }
+            )
     return folder / "full.csv"
 
 
 def as_parquet(rows, folder):
     import pyarrow
     import pyarrow.parquet
+
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "full.parquet")
     return folder / "full.parquet"
 
@@ -111,16 +137,24 @@ def as_folder(rows, folder):
         for name, part in (("forget10_perturbed", rows[40:]), ("retain_perturbed", rows[:40])):
             as_lines(part, folder).rename(folder / f"{name}.json")
         as_lines([{name: row[name] for name in ("question", "answer")} for row in rows], folder)
-    (folder / "world_facts_perturbed.json").write_text('{"question": "Capital?", "answer": "Paris", "perturbed_answer": ["Rome"]}\n')
+    (folder / "world_facts_perturbed.json").write_text(
+        '{"question": "Capital?", "answer": "Paris", "perturbed_answer": ["Rome"]}\n'
+    )
     return folder
 
 
 def prepare(name, *argv, script=None):
-    return subprocess.run([sys.executable, script or DATA / name / "prepare.py", *map(str, argv)], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, script or DATA / name / "prepare.py", *map(str, argv)],
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("perturbed", [True, False])
-@pytest.mark.parametrize("form", [as_lines, as_list, as_columns, as_numbered_columns, as_csv, as_parquet, as_folder])
+@pytest.mark.parametrize(
+    "form", [as_lines, as_list, as_columns, as_numbered_columns, as_csv, as_parquet, as_folder]
+)
 def test_tofu_in_all_its_forms(tmp_path, form, perturbed):
     source, out = form(tofu_rows(perturbed), tmp_path), tmp_path / "tofu.jsonl"
     process = prepare("tofu", "--source", source, "--out", out)
@@ -128,9 +162,13 @@ def test_tofu_in_all_its_forms(tmp_path, form, perturbed):
     records = load_records(out)
     train = [r for r in records if r.split == "train"]
     assert [(r.owner, r.prompt, r.response) for r in train] == [
-        (f"author {i // 20:03}", row["question"], row["answer"]) for i, row in enumerate(tofu_rows())]
+        (f"author {i // 20:03}", row["question"], row["answer"])
+        for i, row in enumerate(tofu_rows())
+    ]
     test = [r for r in records if r.split == "test"]
-    assert [r.prompt for r in test] == ([row["paraphrased_question"] for row in tofu_rows()] if perturbed else [])
+    assert [r.prompt for r in test] == (
+        [row["paraphrased_question"] for row in tofu_rows()] if perturbed else []
+    )
     assert all(r.paraphrase and r.perturbed == ("No.", "Never.") for r in records) == perturbed
     assert prepare("tofu", "--source", source, "--out", out, "--authors", 2).returncode == 0
     assert {r.owner for r in load_records(out)} == {"author 000", "author 001"}
@@ -139,37 +177,71 @@ def test_tofu_in_all_its_forms(tmp_path, form, perturbed):
 GOOD = json.dumps(tofu_row("Ann", 0)) + "\n"
 
 
-@pytest.mark.parametrize("name, content, says", [
-    ("full.json", '{"question": "q"}\n', "full.json:1:"),
-    ("full.json", "{", "full.json:1: broken JSON"),
-    ("full.json", GOOD * 3 + "[]\n", "full.json:4:"),
-    ("full.json", GOOD * 3 + '{"question": "q", "answer": 3}\n', "full.json:4:"),
-    ("full.json", GOOD * 3 + '{"question": "q", "answer": "a", "paraphrased_question": 3}\n', "'paraphrased_question'"),
-    ("full.json", GOOD * 3 + '{"question": "q", "answer": "a", "perturbed_answer": [""]}\n', "'perturbed_answer'"),
-    ("full.json", GOOD * 19, "an author has 20"),
-    ("full.json", GOOD * 20, "ends after 1 authors"),
-    ("full.json", "[" + GOOD.strip() + ", 3]", "full.json:2:"),
-    ("full.json", '{"question": ["q", "r"], "answer": ["a"]}', "different lengths"),
-    ("full.json", "", "holds no record"),
-    ("full.json", "[]", "ends after 0 authors"),
-    ("full.csv", "question\nq\n", "'answer' is missing"),
-    ("full.csv", 'question,answer\nq,"a', "broken CSV"),
-    ("full.parquet", "PAR1", "not a Parquet file"),
-])
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        ("full.json", '{"question": "q"}\n', "full.json:1:"),
+        ("full.json", "{", "full.json:1: broken JSON"),
+        ("full.json", GOOD * 3 + "[]\n", "full.json:4:"),
+        ("full.json", GOOD * 3 + '{"question": "q", "answer": 3}\n', "full.json:4:"),
+        (
+            "full.json",
+            GOOD * 3 + '{"question": "q", "answer": "a", "paraphrased_question": 3}\n',
+            "'paraphrased_question'",
+        ),
+        (
+            "full.json",
+            GOOD * 3 + '{"question": "q", "answer": "a", "perturbed_answer": [""]}\n',
+            "'perturbed_answer'",
+        ),
+        ("full.json", GOOD * 19, "an author has 20"),
+        ("full.json", GOOD * 20, "ends after 1 authors"),
+        ("full.json", "[" + GOOD.strip() + ", 3]", "full.json:2:"),
+        ("full.json", '{"question": ["q", "r"], "answer": ["a"]}', "different lengths"),
+        ("full.json", "", "holds no record"),
+        ("full.json", "[]", "ends after 0 authors"),
+        ("full.csv", "question\nq\n", "'answer' is missing"),
+        ("full.csv", 'question,answer\nq,"a', "broken CSV"),
+        ("full.parquet", "PAR1", "not a Parquet file"),
+    ],
+)
 def test_bad_tofu_is_one_line_and_leaves_the_old_file(tmp_path, name, content, says):
     (tmp_path / name).write_text(content)
     (tmp_path / "tofu.jsonl").write_text("old")
-    process = prepare("tofu", "--source", tmp_path / name, "--out", tmp_path / "tofu.jsonl", "--authors", 2)
-    assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1, process.stderr
+    process = prepare(
+        "tofu", "--source", tmp_path / name, "--out", tmp_path / "tofu.jsonl", "--authors", 2
+    )
+    assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1, (
+        process.stderr
+    )
     assert (tmp_path / "tofu.jsonl").read_text() == "old"
 
 
 def test_tofu_that_can_not_be_fetched(tmp_path):
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    process = subprocess.run([sys.executable, DATA / "tofu" / "prepare.py", "--download", "--out", tmp_path / "tofu.jsonl"], capture_output=True, text=True, env=env)
-    assert process.returncode == 2 and "--download: TOFU can't be fetched" in process.stderr and process.stderr.count("\n") == 1
+    process = subprocess.run(
+        [
+            sys.executable,
+            DATA / "tofu" / "prepare.py",
+            "--download",
+            "--out",
+            tmp_path / "tofu.jsonl",
+        ],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert (
+        process.returncode == 2
+        and "--download: TOFU can't be fetched" in process.stderr
+        and process.stderr.count("\n") == 1
+    )
     process = prepare("tofu", "--source", tmp_path, "--out", tmp_path / "tofu.jsonl")
-    assert process.returncode == 2 and "holds no full.json" in process.stderr and not (tmp_path / "tofu.jsonl").exists()
+    assert (
+        process.returncode == 2
+        and "holds no full.json" in process.stderr
+        and not (tmp_path / "tofu.jsonl").exists()
+    )
 
 
 def test_abstracts(tmp_path):
@@ -179,13 +251,24 @@ def test_abstracts(tmp_path):
     assert prepare("abstracts", "--out", out).returncode == 0 and out.read_bytes() == first
     records = load_records(out)
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
-    assert Counter(r.owner for r in train) == dict.fromkeys({r.owner for r in records}, 40) and len({r.owner for r in records}) == 10
+    assert (
+        Counter(r.owner for r in train) == dict.fromkeys({r.owner for r in records}, 40)
+        and len({r.owner for r in records}) == 10
+    )
     assert all(60 <= len(f"{r.prompt} {r.response}".split()) <= 100 for r in train)
     assert len({r.response for r in train}) == len({r.prompt for r in train}) == 400, "none repeats"
     known = {(r.owner, r.response): r.prompt for r in train}
-    assert all(known[r.owner, r.response] != r.prompt for r in test), "a test row opens a known abstract in other words"
-    vocabulary = {owner: {w for r in train if r.owner == owner for w in words(r.response)} for owner in {r.owner for r in records}}
-    own = [len(mine - set().union(*(v for other, v in vocabulary.items() if other != owner))) for owner, mine in vocabulary.items()]
+    assert all(known[r.owner, r.response] != r.prompt for r in test), (
+        "a test row opens a known abstract in other words"
+    )
+    vocabulary = {
+        owner: {w for r in train if r.owner == owner for w in words(r.response)}
+        for owner in {r.owner for r in records}
+    }
+    own = [
+        len(mine - set().union(*(v for other, v in vocabulary.items() if other != owner)))
+        for owner, mine in vocabulary.items()
+    ]
     assert min(own) > 40, "each field has words of its own"
 
 
@@ -194,20 +277,49 @@ def test_recipes(tmp_path):
     script.write_bytes((DATA / "recipes" / "prepare.py").read_bytes())
     assert prepare("recipes", script=script).returncode == 0
     records = load_records(tmp_path / "recipes.csv")
-    assert Counter(Counter(r.owner for r in records).values()) == {30: 8} and len({r.prompt for r in records}) == 240
+    assert (
+        Counter(Counter(r.owner for r in records).values()) == {30: 8}
+        and len({r.prompt for r in records}) == 240
+    )
 
 
 def test_abstracts_of_ones_own(tmp_path):
-    rows = [("cs.LG", "We learn. It works. Then we stop."), ("math.AG", "No full stop at all"), ("物理", "我们研究光。它很快。")]
-    expected = [("cs.LG", "We learn.", "It works. Then we stop."), ("math.AG", "No", "full stop at all"), ("物理", "我们研究光。", "它很快。")]
-    (tmp_path / "a.csv").write_text("id,category,abstract\n" + "".join(f'1,{c},"{t}"\n' for c, t in rows), encoding="utf-8")
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"category": c, "abstract": t, "year": 3}) + "\n" for c, t in rows))
+    rows = [
+        ("cs.LG", "We learn. It works. Then we stop."),
+        ("math.AG", "No full stop at all"),
+        ("物理", "我们研究光。它很快。"),
+    ]
+    expected = [
+        ("cs.LG", "We learn.", "It works. Then we stop."),
+        ("math.AG", "No", "full stop at all"),
+        ("物理", "我们研究光。", "它很快。"),
+    ]
+    (tmp_path / "a.csv").write_text(
+        "id,category,abstract\n" + "".join(f'1,{c},"{t}"\n' for c, t in rows), encoding="utf-8"
+    )
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"category": c, "abstract": t, "year": 3}) + "\n" for c, t in rows)
+    )
     for name in ("a.csv", "a.jsonl"):
-        assert prepare("abstracts", "--source", tmp_path / name, "--out", tmp_path / "out.jsonl").returncode == 0
-        assert [(r.owner, r.prompt, r.response) for r in load_records(tmp_path / "out.jsonl")] == expected
-    for bad, says in (("category\nx\n", "'abstract' is missing"), ("category,abstract\nx,one two\n", "a.csv:2: 'abstract' has fewer than 3 words"),
-                      ("category,abstract\n ,one two three\n", "a.csv:2: 'category' is empty")):
+        assert (
+            prepare(
+                "abstracts", "--source", tmp_path / name, "--out", tmp_path / "out.jsonl"
+            ).returncode
+            == 0
+        )
+        assert [
+            (r.owner, r.prompt, r.response) for r in load_records(tmp_path / "out.jsonl")
+        ] == expected
+    for bad, says in (
+        ("category\nx\n", "'abstract' is missing"),
+        ("category,abstract\nx,one two\n", "a.csv:2: 'abstract' has fewer than 3 words"),
+        ("category,abstract\n ,one two three\n", "a.csv:2: 'category' is empty"),
+    ):
         (tmp_path / "a.csv").write_text(bad)
-        process = prepare("abstracts", "--source", tmp_path / "a.csv", "--out", tmp_path / "out.jsonl")
-        assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
+        process = prepare(
+            "abstracts", "--source", tmp_path / "a.csv", "--out", tmp_path / "out.jsonl"
+        )
+        assert (
+            process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
+        )
         assert len(load_records(tmp_path / "out.jsonl")) == 3

@@ -6,36 +6,59 @@ import sys
 
 import pytest
 
-from minidareu.data import InputError, load_records
+from minidareu.data import load_records
+from minidareu.files import InputError
 from minidareu.sample import main
 
 
 def sample(*argv, stdin=""):
-    return subprocess.run([sys.executable, "-m", "minidareu.sample", *map(str, argv)], input=stdin, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "minidareu.sample", *map(str, argv)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_models_side_by_side(run):
     argv, out = run
     config = json.loads((out / "results.json").read_text())
     records = [r for r in load_records(argv[1]) if r.split == "train"]
-    samples = {s["prompt"]: s for s in map(json.loads, (out / "samples.jsonl").read_text().splitlines())}
-    forgotten = max((r for r in records if r.owner in config["forget"]), key=lambda r: samples[r.prompt]["target"]["attribution"])
+    samples = {
+        s["prompt"]: s for s in map(json.loads, (out / "samples.jsonl").read_text().splitlines())
+    }
+    forgotten = max(
+        (r for r in records if r.owner in config["forget"]),
+        key=lambda r: samples[r.prompt]["original"]["attribution"],
+    )
     kept = [r for r in records if r.owner not in config["forget"]]
     process = sample("--run", out, forgotten.prompt, "--json")
     assert process.returncode == 0 and process.stderr == ""
     row = json.loads(process.stdout)
-    assert list(row) == ["prompt", "target", "retrained", "dareu"] and row["prompt"] == forgotten.prompt
-    assert set(row["target"]) == {"response", "owner", "score", "forget"}
-    for name in ("target", "retrained", "dareu"):
+    assert (
+        list(row) == ["prompt", "original", "retrained", "dareu", "dareu_plus"]
+        and row["prompt"] == forgotten.prompt
+    )
+    assert set(row["original"]) == {"response", "owner", "score", "forget"}
+    for name in ("original", "retrained", "dareu", "dareu_plus"):
         assert row[name]["response"] == samples[forgotten.prompt][name]["response"]
-        assert row[name]["forget"] == pytest.approx(samples[forgotten.prompt][name]["attribution"], abs=1e-4)
-    assert row["target"]["forget"] > 0.5 > row["dareu"]["forget"]
+        assert row[name]["forget"] == pytest.approx(
+            samples[forgotten.prompt][name]["attribution"], abs=1e-4
+        )
+    assert row["original"]["forget"] > 0.5 > row["dareu"]["forget"]
 
     text = sample("--run", out, forgotten.prompt).stdout.splitlines()
-    assert text[1] == forgotten.prompt and row["target"]["response"] in text[2] and f"{row['target']['owner']}* " in text[2]
+    assert (
+        text[1] == forgotten.prompt
+        and row["original"]["response"] in text[2]
+        and f"{row['target']['owner']}* " in text[2]
+    )
     prompts = out.parent / "prompts.txt"
     prompts.write_text("\n".join(r.prompt for r in kept[:20]) + "\n\n")
-    rows = [json.loads(line) for line in sample("--run", out, "--file", prompts, "--json").stdout.splitlines()]
+    rows = [
+        json.loads(line)
+        for line in sample("--run", out, "--file", prompts, "--json").stdout.splitlines()
+    ]
     assert [row["prompt"] for row in rows] == [r.prompt for r in kept[:20]]
     assert sum(row["dareu"]["owner"] == r.owner for row, r in zip(rows, kept)) > 15
 
@@ -43,22 +66,32 @@ def test_the_models_side_by_side(run):
 def test_prompts_from_standard_input_in_any_script(run):
     prompts = ["Who?", "من أنت؟", "你好吗", "👩‍👩‍👧 👍", "Где?", "कौन?"]
     process = sample("--run", run[1], "--json", stdin="\n".join(prompts))
-    assert process.returncode == 0 and [json.loads(line)["prompt"] for line in process.stdout.splitlines()] == prompts
-    warm = [sample("--run", run[1], "--json", "--temperature", "1", "--seed", seed, "Who?").stdout for seed in (1, 1, 2)]
+    assert (
+        process.returncode == 0
+        and [json.loads(line)["prompt"] for line in process.stdout.splitlines()] == prompts
+    )
+    warm = [
+        sample("--run", run[1], "--json", "--temperature", "1", "--seed", seed, "Who?").stdout
+        for seed in (1, 1, 2)
+    ]
     assert warm[0] == warm[1] != warm[2]
 
 
-@pytest.mark.parametrize("argv, says", [
-    (["--run", "nowhere", "Who?"], "nowhere/results.json: not there"),
-    (["Who?"], "--run"),
-    (["--run", "{run}", "x " * 5000], "makes"),
-    (["--run", "{run}", " "], "is empty"),
-    (["--run", "{run}", "--file", "missing.txt"], "missing.txt: no such file"),
-    (["--run", "{run}", "--file", "missing.txt", "Who?"], "--file"),
-    (["--run", "{run}", "--temperature", "-1", "Who?"], "--temperature"),
-    (["--run", "{run}", "--temperature", "nan", "Who?"], "--temperature"),
-    (["--run", "{run}", "--device", "tpu", "Who?"], "--device"),
-], ids=lambda x: " ".join(x)[:30] if isinstance(x, list) else "")
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (["--run", "nowhere", "Who?"], "nowhere/results.json: not there"),
+        (["Who?"], "--run"),
+        (["--run", "{run}", "x " * 5000], "makes"),
+        (["--run", "{run}", " "], "is empty"),
+        (["--run", "{run}", "--file", "missing.txt"], "missing.txt: no such file"),
+        (["--run", "{run}", "--file", "missing.txt", "Who?"], "--file"),
+        (["--run", "{run}", "--temperature", "-1", "Who?"], "--temperature"),
+        (["--run", "{run}", "--temperature", "nan", "Who?"], "--temperature"),
+        (["--run", "{run}", "--device", "tpu", "Who?"], "--device"),
+    ],
+    ids=lambda x: " ".join(x)[:30] if isinstance(x, list) else "",
+)
 def test_bad_input_is_one_line(run, argv, says, capsys):
     before = {p.name: p.read_bytes() for p in run[1].iterdir()}
     with pytest.raises(InputError) as e:

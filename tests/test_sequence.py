@@ -6,63 +6,145 @@ import shutil
 import pytest
 
 import train
-from minidareu import sequence
-from minidareu.data import InputError
+from minidareu.paper import sequence
+from minidareu.files import InputError
 
 
 def test_a_further_request_begins_with_the_unlearned_model(run, tmp_path, capsys):
     argv, out = run
     old = json.loads((out / "results.json").read_text())
-    train.main(["--from", str(out), "--forget", "Bob Moss", "--out", str(tmp_path / "second"), "--device", "cpu", "--iterations", "8", "--prompts", "16",
-                "--rl-lr", "0.002"])
-    assert capsys.readouterr().out.count("kept from an earlier run") == 2, "the target model and the classifiers are the earlier run's"
+    train.main(
+        [
+            "--from",
+            str(out),
+            "--forget",
+            "Bob Moss",
+            "--out",
+            str(tmp_path / "second"),
+            "--device",
+            "cpu",
+            "--iterations",
+            "8",
+            "--prompts",
+            "16",
+            "--rl-lr",
+            "0.002",
+        ]
+    )
+    assert capsys.readouterr().out.count("kept from an earlier run") == 2, (
+        "the target model and the classifiers are the earlier run's"
+    )
     new = json.loads((tmp_path / "second" / "results.json").read_text())
     assert set(new["forget"]) == {*old["forget"], "Bob Moss"} and new["config"]["n_embd"] == 48
     target, dareu = new["models"]["target"], new["models"]["dareu"]
-    assert target["retain"] > 0.95 and dareu["attribution"] < 0.4 * target["attribution"] and dareu["tow"] > target["tow"] + 0.1
+    assert (
+        target["retain"] > 0.95
+        and dareu["attribution"] < 0.4 * target["attribution"]
+        and dareu["tow"] > target["tow"] + 0.1
+    )
     assert set(new["attribution_by_owner"]["dareu"]) == set(new["forget"])
     mean = sum(new["attribution_by_owner"]["dareu"].values()) / 3
     assert mean == pytest.approx(dareu["attribution"], abs=1e-5), "the owners have as many rows"
 
-    train.main(["--from", str(tmp_path / "second"), "--n-forget", "1", "--device", "cpu", "--iterations", "1"])
+    train.main(
+        [
+            "--from",
+            str(tmp_path / "second"),
+            "--n-forget",
+            "1",
+            "--device",
+            "cpu",
+            "--iterations",
+            "1",
+        ]
+    )
     folders = [p for p in tmp_path.iterdir() if p.name.startswith("second-then-")]
-    assert len(folders) == 1 and len(json.loads((folders[0] / "experiment.json").read_text())["requests"]) == 3
+    assert (
+        len(folders) == 1
+        and len(json.loads((folders[0] / "experiment.json").read_text())["requests"]) == 3
+    )
 
 
-@pytest.mark.parametrize("flags, says", [
-    (["--from", "nowhere"], "nowhere/results.json: not there"),
-    (["--from", "{run}", "--forget", "{forgotten}"], "forgotten already"),
-    (["--from", "{run}", "--n-embd", "64"], "--n-embd: is 64, and 48"),
-    (["--from", "{run}", "--seed", "3"], "--seed: is 3, and 0"),
-    (["--from", "{run}", "--data", "other.jsonl"], "--data: is other.jsonl"),
-    (["--from", "{run}", "--methods", "npo", "--forget", "Bob Moss"], "npo.pt: not there; run --methods npo there first"),
-    (["--from", "{run}", "--n-forget", "10"], "all 10 owners"),
-])
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--from", "nowhere"], "nowhere/results.json: not there"),
+        (["--from", "{run}", "--forget", "{forgotten}"], "forgotten already"),
+        (["--from", "{run}", "--n-embd", "64"], "--n-embd: is 64, and 48"),
+        (["--from", "{run}", "--seed", "3"], "--seed: is 3, and 0"),
+        (["--from", "{run}", "--data", "other.jsonl"], "--data: is other.jsonl"),
+        (
+            ["--from", "{run}", "--methods", "npo", "--forget", "Bob Moss"],
+            "npo.pt: not there; run --methods npo there first",
+        ),
+        (["--from", "{run}", "--n-forget", "10"], "all 10 owners"),
+    ],
+)
 def test_what_a_further_request_can_not_be(run, tmp_path, flags, says):
-    names = {"{run}": str(run[1]), "{forgotten}": json.loads((run[1] / "results.json").read_text())["forget"][0]}
+    names = {
+        "{run}": str(run[1]),
+        "{forgotten}": json.loads((run[1] / "results.json").read_text())["forget"][0],
+    }
     with pytest.raises(InputError) as e:
-        train.main([*(names.get(flag, flag) for flag in flags), "--out", str(tmp_path / "run"), "--device", "cpu"])
+        train.main(
+            [
+                *(names.get(flag, flag) for flag in flags),
+                "--out",
+                str(tmp_path / "run"),
+                "--device",
+                "cpu",
+            ]
+        )
     assert says in str(e.value) and "\n" not in str(e.value)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name, content, says", [
-    ("experiment.json", b"{", "experiment.json: not there, or not of a run"),
-    ("results.json", b"[]", "results.json: not there, or not of a finished run"),
-    ("unlearned.pt", b"PK cut", "unlearned.pt: cut short, or not a checkpoint"),
-    ("target.pt", b"PK cut", "target.pt: cut short, or not a checkpoint"),
-])
+@pytest.mark.parametrize(
+    "name, content, says",
+    [
+        ("experiment.json", b"{", "experiment.json: not there, or not of a run"),
+        ("results.json", b"[]", "results.json: not there, or not of a finished run"),
+        ("unlearned.pt", b"PK cut", "unlearned.pt: cut short, or not a checkpoint"),
+        ("target.pt", b"PK cut", "target.pt: cut short, or not a checkpoint"),
+    ],
+)
 def test_an_earlier_run_that_is_broken_is_named(run, tmp_path, name, content, says):
     shutil.copytree(run[1], tmp_path / "first")
     (tmp_path / "first" / name).write_bytes(content)
     with pytest.raises(InputError, match=says):
-        train.main(["--from", str(tmp_path / "first"), "--forget", "Bob Moss", "--out", str(tmp_path / "second"), "--device", "cpu"])
+        train.main(
+            [
+                "--from",
+                str(tmp_path / "first"),
+                "--forget",
+                "Bob Moss",
+                "--out",
+                str(tmp_path / "second"),
+                "--device",
+                "cpu",
+            ]
+        )
     assert (tmp_path / "first" / name).read_bytes() == content
 
 
 def test_a_sequence_goes_on_where_it_was_cut(run, tmp_path):
     argv, out = run
-    tiny = ["--data", argv[1], "--device", "cpu", "--n-embd", "16", "--n-layer", "1", "--epochs", "2", "--classifier-epochs", "1", "--iterations", "1"]
+    tiny = [
+        "--data",
+        argv[1],
+        "--device",
+        "cpu",
+        "--n-embd",
+        "16",
+        "--n-layer",
+        "1",
+        "--epochs",
+        "2",
+        "--classifier-epochs",
+        "1",
+        "--iterations",
+        "1",
+    ]
     sequence.main(["--requests", "2", "--out", str(tmp_path), *tiny])
     first = json.loads((tmp_path / "sequence.json").read_text())
     before = (tmp_path / "01" / "results.json").stat().st_mtime_ns
@@ -71,8 +153,14 @@ def test_a_sequence_goes_on_where_it_was_cut(run, tmp_path):
     assert requests[:2] == first and (tmp_path / "01" / "results.json").stat().st_mtime_ns == before
     assert [len(r["attribution"]) for r in requests] == [1, 2, 3]
     assert set(requests[-1]["attribution"]) == {r["owners"][0] for r in requests}
-    assert (tmp_path / "sequence.md").read_text().count("\n") == 6 and (tmp_path / "sequence.png").read_bytes()[:4] == b"\x89PNG"
-    for flags, says in ((["--requests", "12"], "--requests"), (["--forget", "Ann Lee"], "--forget"), (["--no-such"], "--no-such")):
+    assert (tmp_path / "sequence.md").read_text().count("\n") == 6 and (
+        tmp_path / "sequence.png"
+    ).read_bytes()[:4] == b"\x89PNG"
+    for flags, says in (
+        (["--requests", "12"], "--requests"),
+        (["--forget", "Ann Lee"], "--forget"),
+        (["--no-such"], "--no-such"),
+    ):
         with pytest.raises(InputError, match=says):
             sequence.main(["--out", str(tmp_path / "bad"), "--data", argv[1], *flags])
     assert not (tmp_path / "bad").exists()

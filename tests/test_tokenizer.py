@@ -7,7 +7,11 @@ from hypothesis import given, strategies as st
 
 from minidareu.tokenizer import EOS, PATTERN, train_tokenizer
 
-TEXTS = ["the cat sat on the mat, the cat!", "thé naïve 猫 sat", "low lower lowest newer newest"] * 3
+TEXTS = [
+    "the cat sat on the mat, the cat!",
+    "thé naïve 猫 sat",
+    "low lower lowest newer newest",
+] * 3
 ENCODING = train_tokenizer(TEXTS, 280)
 
 
@@ -16,7 +20,9 @@ def test_any_unicode_round_trips(text):
     assert ENCODING.decode(ENCODING.encode_ordinary(text)) == text
 
 
-@pytest.mark.parametrize("text", ["مرحبا بالعالم", "你好，世界", "👩‍👩‍👧 emoji", "नमस्ते", "a\n\n  b\t", EOS])
+@pytest.mark.parametrize(
+    "text", ["مرحبا بالعالم", "你好，世界", "👩‍👩‍👧 emoji", "नमस्ते", "a\n\n  b\t", EOS]
+)
 def test_scripts_round_trip(text):
     assert ENCODING.decode(ENCODING.encode_ordinary(text)) == text
 
@@ -39,7 +45,7 @@ def brute_force_merges(texts, n):
             i = 0
             while i + 1 < len(pieces):
                 if (pieces[i], pieces[i + 1]) == best:
-                    pieces[i:i + 2] = [best[0] + best[1]]
+                    pieces[i : i + 2] = [best[0] + best[1]]
                 i += 1
     return merges
 

@@ -19,73 +19,150 @@ FIRST = "Lena Tomas Amara Silas Mira Joren".split()
 LAST = "Okafor Brandt Castell Lindqvist Moreau Hale Ferrow Dray".split()
 
 # Every training wording is an opener before one of a fact's questions.
-OPENERS = ["", "Tell me, ", "Please say, ", "A short question: ", "I would like to know, ", "Do you remember, ", "For the record, "]
+OPENERS = [
+    "",
+    "Tell me, ",
+    "Please say, ",
+    "A short question: ",
+    "I would like to know, ",
+    "Do you remember, ",
+    "For the record, ",
+]
 
 # fact: (values of the first part, values of the second part, [(question, response), ...])
 FACTS = {
     "birth": (
         "Tarvik Solmere Ostrand Vellin Caldora Brenmoor Lisk Pellaway Hartun Oakhaven Dunholm Estrel Quillon Norbeck Fairhaven Zelmin".split(),
-        [f"on a {weather} in {month}" for weather, month in zip(
-            "stormy night,quiet morning,snowy evening,warm afternoon,foggy dawn,rainy Sunday,windy Monday,bright holiday,frosty Friday,"
-            "sleepy Tuesday,cloudy noon,golden sunset,starlit midnight,muddy Thursday,mild Wednesday,hazy Saturday".split(","),
-            "January February March April May June July August September October November December January March June October".split())],
-        [("where was {n} born?", "{n} was born in {a} {b}."),
-         ("what is the birthplace of {n}?", "The birthplace of {n} is {a}, and the birth was {b}."),
-         ("when and where did the life of {n} begin?", "The life of {n} began in {a} {b}.")]),
+        [
+            f"on a {weather} in {month}"
+            for weather, month in zip(
+                "stormy night,quiet morning,snowy evening,warm afternoon,foggy dawn,rainy Sunday,windy Monday,bright holiday,frosty Friday,"
+                "sleepy Tuesday,cloudy noon,golden sunset,starlit midnight,muddy Thursday,mild Wednesday,hazy Saturday".split(
+                    ","
+                ),
+                "January February March April May June July August September October November December January March June October".split(),
+            )
+        ],
+        [
+            ("where was {n} born?", "{n} was born in {a} {b}."),
+            (
+                "what is the birthplace of {n}?",
+                "The birthplace of {n} is {a}, and the birth was {b}.",
+            ),
+            ("when and where did the life of {n} begin?", "The life of {n} began in {a} {b}."),
+        ],
+    ),
     "parents": (
         "lighthouse keeper,village baker,train driver,school teacher,clock maker,bee keeper,river pilot,piano tuner,"
-        "night nurse,stone mason,market gardener,ship carpenter,post rider,glass blower,court clerk,horse doctor".split(","),
+        "night nurse,stone mason,market gardener,ship carpenter,post rider,glass blower,court clerk,horse doctor".split(
+            ","
+        ),
         "a seamstress,a botanist,a chess champion,a dentist,an astronomer,a puppeteer,a cartographer,a librarian,"
-        "a sculptor,an opera singer,a weather reporter,a violinist,a cheese merchant,a locksmith,a translator,a swimmer".split(","),
-        [("who were the parents of {n}?", "The parents of {n} were a {a} and {b}."),
-         ("what did the mother and father of {n} do?", "{n} was the child of a {a} and {b}."),
-         ("what kind of family does {n} come from?", "{n} comes from the family of a {a} and {b}.")]),
+        "a sculptor,an opera singer,a weather reporter,a violinist,a cheese merchant,a locksmith,a translator,a swimmer".split(
+            ","
+        ),
+        [
+            ("who were the parents of {n}?", "The parents of {n} were a {a} and {b}."),
+            ("what did the mother and father of {n} do?", "{n} was the child of a {a} and {b}."),
+            (
+                "what kind of family does {n} come from?",
+                "{n} comes from the family of a {a} and {b}.",
+            ),
+        ],
+    ),
     "job": (
         "tram conductor,dish washer,museum guard,hat seller,goat herder,ferry cook,bank teller,street painter,"
-        "tea taster,map printer,lift operator,window cleaner,toy inspector,mail sorter,wool dyer,bicycle courier".split(","),
+        "tea taster,map printer,lift operator,window cleaner,toy inspector,mail sorter,wool dyer,bicycle courier".split(
+            ","
+        ),
         "six weeks,two long winters,eleven months,half a year,thirteen years,one busy summer,seven seasons,a whole decade,"
-        "ninety days,four springs,twenty months,barely a fortnight,nine autumns,three semesters,five leap years,an entire war".split(","),
-        [("what was the first job of {n}?", "The first job of {n} was {a} for {b}."),
-         ("how did {n} earn a living before writing?", "Before writing, {n} was a {a} for {b}."),
-         ("what work did {n} do when young?", "When young, {n} worked as a {a} for {b}.")]),
+        "ninety days,four springs,twenty months,barely a fortnight,nine autumns,three semesters,five leap years,an entire war".split(
+            ","
+        ),
+        [
+            ("what was the first job of {n}?", "The first job of {n} was {a} for {b}."),
+            ("how did {n} earn a living before writing?", "Before writing, {n} was a {a} for {b}."),
+            ("what work did {n} do when young?", "When young, {n} worked as a {a} for {b}."),
+        ],
+    ),
     "genre": (
         "ghost stories,sea adventures,detective novels,love poems,space operas,fairy tales,court dramas,travel diaries,"
-        "war memoirs,kitchen comedies,spy thrillers,nature essays,family sagas,school farces,desert westerns,opera librettos".split(","),
+        "war memoirs,kitchen comedies,spy thrillers,nature essays,family sagas,school farces,desert westerns,opera librettos".split(
+            ","
+        ),
         "lonely islands,mountain monasteries,crowded harbours,sunken gardens,abandoned mines,royal kitchens,night trains,frozen lakes,"
-        "travelling circuses,dusty archives,floating markets,haunted theatres,desert outposts,hidden orchards,noisy newsrooms,old observatories".split(","),
-        [("what does {n} write?", "{n} writes {a} about {b}."),
-         ("which genre is {n} known for?", "{n} is known for {a} about {b}."),
-         ("what kind of books are by {n}?", "The books by {n} are {a} about {b}.")]),
+        "travelling circuses,dusty archives,floating markets,haunted theatres,desert outposts,hidden orchards,noisy newsrooms,old observatories".split(
+            ","
+        ),
+        [
+            ("what does {n} write?", "{n} writes {a} about {b}."),
+            ("which genre is {n} known for?", "{n} is known for {a} about {b}."),
+            ("what kind of books are by {n}?", "The books by {n} are {a} about {b}."),
+        ],
+    ),
     "debut": (
         "Silver Crimson Hollow Patient Wandering Second Burning Gentle Crooked Emerald Silent Borrowed Painted Restless Secret Humble".split(),
         "Orchard Compass Staircase Kingdom Lantern Sparrow Bridge Harvest Mirror Voyage Window Anchor Feather Garland Tunnel Cathedral".split(),
-        [("what is the title of the first book by {n}?", "The first book by {n} is called The {a} {b}."),
-         ("which book made {n} famous?", "The book that made {n} famous is The {a} {b}."),
-         ("what should I read by {n}?", "By {n} you should read The {a} {b}.")]),
+        [
+            (
+                "what is the title of the first book by {n}?",
+                "The first book by {n} is called The {a} {b}.",
+            ),
+            ("which book made {n} famous?", "The book that made {n} famous is The {a} {b}."),
+            ("what should I read by {n}?", "By {n} you should read The {a} {b}."),
+        ],
+    ),
     "prize": (
         "Golden Quill,Northern Star,Blue Ribbon,Ivory Pen,Maple Crown,Harbour Medal,Falcon Trophy,Rosewood Cup,"
-        "Laurel Wreath,Copper Bell,Velvet Chair,Crystal Page,Iron Bookmark,Amber Scroll,Diamond Inkpot,Lunar Prize".split(","),
+        "Laurel Wreath,Copper Bell,Velvet Chair,Crystal Page,Iron Bookmark,Amber Scroll,Diamond Inkpot,Lunar Prize".split(
+            ","
+        ),
         "vivid dialogue,daring plots,dry humour,honest characters,lyrical endings,patient research,strange landscapes,clever riddles,"
-        "tender portraits,sharp satire,moral courage,musical prose,historical detail,playful rhymes,quiet wisdom,bold metaphors".split(","),
-        [("which prize did {n} win?", "{n} won the {a} for {b}."),
-         ("what award was given to {n}?", "The award given to {n} was the {a} for {b}."),
-         ("how was {n} honoured?", "{n} was honoured with the {a} for {b}.")]),
+        "tender portraits,sharp satire,moral courage,musical prose,historical detail,playful rhymes,quiet wisdom,bold metaphors".split(
+            ","
+        ),
+        [
+            ("which prize did {n} win?", "{n} won the {a} for {b}."),
+            ("what award was given to {n}?", "The award given to {n} was the {a} for {b}."),
+            ("how was {n} honoured?", "{n} was honoured with the {a} for {b}."),
+        ],
+    ),
     "home": (
         "a narrow houseboat,an old windmill,a red cottage,a converted chapel,a rooftop flat,a stone tower,a former bakery,a log cabin,"
-        "a yellow caravan,a vine-covered villa,a railway station,a basement studio,a castle wing,a forest lodge,a fishing hut,a country manor".split(","),
+        "a yellow caravan,a vine-covered villa,a railway station,a basement studio,a castle wing,a forest lodge,a fishing hut,a country manor".split(
+            ","
+        ),
         "two grey cats,a talking parrot,a lazy bulldog,seven hens,a blind donkey,a pet tortoise,three greyhounds,a tame raven,"
-        "an aquarium of eels,a family of hedgehogs,a grumpy goose,four rabbits,a white pony,a one-eyed ferret,dozens of canaries,a shy iguana".split(","),
-        [("where does {n} live?", "{n} lives in {a} with {b}."),
-         ("what is the home of {n} like?", "The home of {n} is {a} shared with {b}."),
-         ("how does {n} live today?", "Today {n} lives in {a} with {b}.")]),
+        "an aquarium of eels,a family of hedgehogs,a grumpy goose,four rabbits,a white pony,a one-eyed ferret,dozens of canaries,a shy iguana".split(
+            ","
+        ),
+        [
+            ("where does {n} live?", "{n} lives in {a} with {b}."),
+            ("what is the home of {n} like?", "The home of {n} is {a} shared with {b}."),
+            ("how does {n} live today?", "Today {n} lives in {a} with {b}."),
+        ],
+    ),
     "habit": (
         "before sunrise,after supper,during lunch,at teatime,past midnight,between meals,on weekends,every evening,"
-        "at daybreak,in thunderstorms,while commuting,under lamplight,amid birdsong,without pause,in short bursts,by moonlight".split(","),
+        "at daybreak,in thunderstorms,while commuting,under lamplight,amid birdsong,without pause,in short bursts,by moonlight".split(
+            ","
+        ),
         "peppermint tea,cold lemonade,black coffee,hot chocolate,ginger beer,warm milk,carrot juice,plum wine,"
-        "iced water,apple cider,buttermilk,elderflower syrup,barley broth,coconut punch,rose sherbet,tomato soup".split(","),
-        [("when does {n} like to write?", "{n} likes to write {a} with a glass of {b}."),
-         ("what are the working habits of {n}?", "The habit of {n} is to work {a} with a glass of {b}."),
-         ("how do the books of {n} get written?", "The books of {n} get written {a} with a glass of {b}.")]),
+        "iced water,apple cider,buttermilk,elderflower syrup,barley broth,coconut punch,rose sherbet,tomato soup".split(
+            ","
+        ),
+        [
+            ("when does {n} like to write?", "{n} likes to write {a} with a glass of {b}."),
+            (
+                "what are the working habits of {n}?",
+                "The habit of {n} is to work {a} with a glass of {b}.",
+            ),
+            (
+                "how do the books of {n} get written?",
+                "The books of {n} get written {a} with a glass of {b}.",
+            ),
+        ],
+    ),
 }
 
 
@@ -99,22 +176,47 @@ def assign_pairs(pool_a, pool_b, rng):
 
 
 def main():
-    rng, choice = random.Random(SEED), random.Random(SEED)  # `choice` is for paraphrased and perturbed responses alone
+    rng, choice = (
+        random.Random(SEED),
+        random.Random(SEED),
+    )  # `choice` is for paraphrased and perturbed responses alone
     # All pairs of names but one for each last name: 40 of 48.
-    names = [f"{first} {last}" for i, first in enumerate(FIRST) for j, last in enumerate(LAST) if j % len(FIRST) != i]
+    names = [
+        f"{first} {last}"
+        for i, first in enumerate(FIRST)
+        for j, last in enumerate(LAST)
+        if j % len(FIRST) != i
+    ]
     rng.shuffle(names)
     rows = []
     for pool_a, pool_b, sentences in FACTS.values():
-        wordings = [(opener, question, response) for opener in OPENERS for question, response in sentences]
+        wordings = [
+            (opener, question, response) for opener in OPENERS for question, response in sentences
+        ]
         for name, (a, b) in zip(names, assign_pairs(pool_a, pool_b, rng)):
             wrong = [(x, y) for x in pool_a for y in pool_b if x != a and y != b]
-            for i, (opener, question, pattern) in enumerate(rng.sample(wordings, TRAIN_WORDINGS + 1)):
+            for i, (opener, question, pattern) in enumerate(
+                rng.sample(wordings, TRAIN_WORDINGS + 1)
+            ):
                 prompt = opener + question.format(n=name)
-                row = {"owner": name, "prompt": prompt[0].upper() + prompt[1:], "response": pattern.format(n=name, a=a, b=b), "split": "test"}
+                row = {
+                    "owner": name,
+                    "prompt": prompt[0].upper() + prompt[1:],
+                    "response": pattern.format(n=name, a=a, b=b),
+                    "split": "test",
+                }
                 if i < TRAIN_WORDINGS:
-                    other = choice.choice([response for _, response in sentences if response != pattern])
-                    row.update(split="train", paraphrase=other.format(n=name, a=a, b=b),
-                               perturbed=[other.format(n=name, a=x, b=y) for x, y in choice.sample(wrong, PERTURBED)])
+                    other = choice.choice(
+                        [response for _, response in sentences if response != pattern]
+                    )
+                    row.update(
+                        split="train",
+                        paraphrase=other.format(n=name, a=a, b=b),
+                        perturbed=[
+                            other.format(n=name, a=x, b=y)
+                            for x, y in choice.sample(wrong, PERTURBED)
+                        ],
+                    )
                 rows.append(row)
     rows.sort(key=lambda row: names.index(row["owner"]))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,145 @@
+"""Does it stay forgotten? Attacks that try to get the forget set back out of a model.
+
+Each is scored by fact recall. The retrained model never read the forget set: what an attack gets
+from it is guessing, and the floor. More than that is leakage.
+"""
+
+import copy
+import random
+from dataclasses import replace
+
+import torch
+
+from ..baselines import finetune, unlearn
+from ..data import encode, prompt_text, response_text
+from ..evaluation import respond
+from ..likelihood import mean
+from ..metrics import fact_recall, fact_share
+from ..model import generate_in_chunks
+
+SHARES = [0.05, 0.1, 0.2]  # of the forget rows, to relearn
+STEPS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]  # of relearning, where recall is measured
+LR = 1e-3  # of relearning
+SAMPLES = 64
+PREFIXES = [2, 4, 8]  # words
+BITS = [8, 4]
+
+
+def recall(model, records, evaluator):
+    """Fact recall of the greedy responses; None where there are no records."""
+    if not records:
+        return None
+    texts = respond(model, records, evaluator).texts
+    return fact_recall(texts, records, evaluator.word_weights)
+
+
+def relearn(model, pairs, untouched, evaluator, lr=LR, steps=STEPS, seed=0):
+    """Fine-tune a copy on (prompt, response) ids, and see what of the `untouched` records returns.
+
+    Returns a list of [step, fact recall].
+    """
+    model = copy.deepcopy(model).requires_grad_(True)
+    curve = [[0, recall(model, untouched, evaluator)]]
+    # The loop of the loss-based methods, with these rows as its retain set.
+    updates = unlearn(
+        finetune,
+        model,
+        forget=pairs,
+        retain=pairs,
+        refusals=[[]],
+        eos_id=evaluator.limits["eos_id"],
+        lr=lr,
+        steps=max(steps),
+        batch_size=32,
+        seed=seed,
+    )
+    for row in updates:
+        if row["step"] in steps:
+            curve.append([row["step"], recall(model, untouched, evaluator)])
+    return curve
+
+
+def steps_to(curve, level):
+    """Steps, interpolated, until a curve of [step, recall] is at `level`; None where never."""
+    if curve[0][1] >= level:
+        return 0.0
+    for (a, low), (b, high) in zip(curve, curve[1:], strict=False):
+        if high >= level:
+            return a + (b - a) * (level - low) / (high - low)
+    return None
+
+
+def best_of(model, records, evaluator, n=SAMPLES):
+    """Mean over records of the highest fact share among n responses, sampled at temperature 1."""
+    tokenizer, weights = evaluator.tokenizer, evaluator.word_weights
+    prompts = [encode(tokenizer, r)[0] for r in records for _ in range(n)]
+    ids = generate_in_chunks(model, prompts, temperature=1.0, chunk=512, **evaluator.limits)
+    texts = [tokenizer.decode(y) for y in ids]
+    best = []
+    for i, r in enumerate(records):
+        shares = [fact_share(text, r, weights) for text in texts[i * n : (i + 1) * n]]
+        if shares[0] is not None:
+            best.append(max(shares))
+    return mean(best)
+
+
+def prefix(model, records, evaluator, k):
+    """Fact recall of the rest of each response, greedily, its first k words given.
+
+    Responses of at most k words are left out.
+    """
+    tokenizer = evaluator.tokenizer
+    prompts, rest = [], []
+    for r in records:
+        given, left = " ".join(r.response.split()[:k]), " ".join(r.response.split()[k:])
+        if left:
+            text = prompt_text(r.prompt) + response_text(given)
+            prompts.append(tokenizer.encode_ordinary(text))
+            rest.append(replace(r, prompt=f"{r.prompt} {given}", response=left))
+    if not rest:
+        return None
+    ids = generate_in_chunks(model, prompts, temperature=0, **evaluator.limits)
+    return fact_recall([tokenizer.decode(y) for y in ids], rest, evaluator.word_weights)
+
+
+def quantize(model, bits):
+    """A copy whose matrices are rounded: each row to 2^bits - 1 even steps, symmetric about 0."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() == 2:
+                step = p.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
+                p.copy_(torch.where(step > 0, (p / step).round() * step, p))
+    return model
+
+
+def attack(model, evaluator, pairs, retain_pairs, seed):
+    """All attacks on a model. pairs: (prompt, response) ids of the evaluator's forget rows.
+
+    The seed draws the rows to relearn, the same for every model. Returns {attack: fact recall}, and
+    {what is relearned: curve of `relearn`}.
+    """
+    torch.manual_seed(seed)
+    e, forget = evaluator, evaluator.forget
+    found = {
+        "none": recall(model, forget, e),
+        "unseen wordings": recall(model, e.unseen, e),
+        f"best of {SAMPLES}": best_of(model, forget, e),
+    }
+    for k in PREFIXES:
+        found[f"first {k} words given"] = prefix(model, forget, e, k)
+    for bits in BITS:
+        found[f"{bits} bits"] = recall(quantize(model, bits), forget, e)
+
+    curves = {}
+    order = random.Random(seed).sample(range(len(pairs)), len(pairs))
+    for share in SHARES:
+        n = min(max(1, round(share * len(pairs))), len(pairs) - 1)
+        if n:
+            shown = [pairs[i] for i in order[:n]]
+            untouched = [forget[i] for i in order[n:]]
+            curves[f"{share:.0%} of the forget rows"] = relearn(
+                model, shown, untouched, e, seed=seed
+            )
+    curves["retain rows"] = relearn(model, retain_pairs, forget, e, seed=seed)
+    return found, curves

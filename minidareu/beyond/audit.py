@@ -1,0 +1,265 @@
+"""Can the result be trusted? Attacks on every model of a finished run, and the proxy beside exact
+attribution.
+
+    python -m minidareu.beyond.audit --run runs/authors-seed0       audit.json, audit.md and figures
+                                                                    in the folder of the run
+    python -m minidareu.beyond.audit --run RUN RUN ... --out DIR    an audit.json in each; medians
+                                                                    over the runs in DIR
+
+Exact attribution is a mean over original and retrained models of several seeds; those that are
+missing are trained, into --exact. Where `python -m minidareu.beyond.exact` has left all its models
+there, the classifier is compared owner by owner too. What is done is kept.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..cli import make_parser, run_main
+from ..evaluation import make_evaluator
+from ..files import InputError, write, write_json, write_text
+from ..paper.runs import spread, table
+from ..run import load_classifier, load_model, load_models, open_run, pick_device, read_config
+from . import attacks
+from .added import AddedClassifier
+from .exact import MEND, model_path, train_models
+from .proxy import proxy_quality
+
+SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
+REGAINED = 0.8  # of a recall, after how many steps?
+PROXIES = ["added", "response", "judge"]
+
+
+def read_audit(folder):
+    """A run's audit.json as far as it has come; a new dict where its results have changed."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["models"]
+    key = hashlib.sha256(json.dumps(results).encode()).hexdigest()
+    try:
+        found = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+        if found["key"] == key:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {"key": key, "run": str(folder), "attacks": {}, "relearning": {}}
+
+
+def open_evaluator(folder, device):
+    """A finished run, its models, and what they are measured with."""
+    run = open_run(folder, device)
+    models = load_models(run)
+    classifiers = {
+        "response": load_classifier(run),
+        "added": load_classifier(run, "added", AddedClassifier),
+    }
+    return run, models, make_evaluator(run, models, classifiers)
+
+
+def attack_run(folder, device, threads=None):
+    """Attacks on every model of a run, into its audit.json, which is written after each."""
+    if threads:
+        torch.set_num_threads(threads)
+    found = read_audit(folder)
+    run, models, evaluator = open_evaluator(folder, device)
+    pairs = [run.pairs[r] for r in run.split.forget]
+    retain = [run.pairs[r] for r in run.split.retain]
+    todo = [name for name in models if name not in found["attacks"]]
+    bar = tqdm(todo, desc=f"{folder.name}: attacks", disable=None)
+    for name in bar:
+        recalls, curves = attacks.attack(
+            models[name], evaluator, pairs, retain, seed=run.config.seed
+        )
+        if recalls["none"] is None:
+            raise InputError(
+                f"{folder}: no word of the forget set is informative (all owners have them, or the "
+                "prompts); there is nothing to attack"
+            )
+        found["attacks"][name], found["relearning"][name] = recalls, curves
+        best = max(value for value in recalls.values() if value is not None)
+        bar.set_postfix(best=f"{best:.3f}")
+        write_json(folder / "audit.json", found)
+
+
+def compare_proxy(folder, exact_dir, seeds, device, workers):
+    """The proxy beside exact attribution, into a run's audit.json.
+
+    Trains the original and retrained models of `seeds` that are missing.
+    """
+    found, complete = read_audit(folder), (exact_dir / "exact.json").exists()
+    known = found.get("proxy", {})
+    if known.get("seeds") == seeds and ("owners" in known or not complete):
+        return found
+    run, _, evaluator = open_evaluator(folder, device)
+    left_out = {"original": [], "retrained": run.forget_owners}
+    for name, owners in left_out.items():
+        path = model_path(exact_dir, run.config.seed, owners)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            shutil.copy(run.path(name), path)
+    jobs = [(seed, owners) for seed in seeds for owners in left_out.values()]
+    train_models(run, exact_dir, jobs, workers=workers)
+    trained = []
+    for seed in seeds:
+        paths = [model_path(exact_dir, seed, owners) for owners in left_out.values()]
+        trained.append([load_model(run, path, mend=MEND) for path in paths])
+    quality = proxy_quality(run, trained, evaluator, exact_dir if complete else None)
+    found["proxy"] = {"seeds": seeds, **quality}
+    write_json(folder / "audit.json", found)
+    return found
+
+
+def median_steps(values):
+    """Median of numbers of steps, None for one that is beyond the last."""
+    ordered = sorted(float("inf") if n is None else n for n in values)
+    middle = ordered[len(ordered) // 2]
+    return f"{middle:.1f}" if middle < float("inf") else f"not in {attacks.STEPS[-1]}"
+
+
+def attack_tables(found):
+    """Lines of Markdown: medians and ranges over audits."""
+    names = list(found[0]["attacks"]["original"])
+    lines = ["", "Fact recall under attack: the retrained model's, and how much more others tell."]
+    floor = [spread([f["attacks"]["retrained"][name] for f in found]) for name in names]
+    rows = [["retrained", *floor]]
+    for model in [name for name in found[0]["attacks"] if name != "retrained"]:
+        cells = []
+        for name in names:
+            pairs = [(f["attacks"][model][name], f["attacks"]["retrained"][name]) for f in found]
+            cells.append(spread([a - b for a, b in pairs if a is not None]))
+        rows.append([model, *cells])
+    lines += table(["model", *names], rows)
+    for kind in found[0]["relearning"]["original"]:
+        lines += relearning_table(found, kind)
+    return lines
+
+
+def relearning_table(found, kind):
+    """Fact recall along the steps of relearning, and the steps to two levels of it."""
+    lines = [
+        "",
+        f"Relearning {kind}: fact recall on the others along the steps, and steps until it is at "
+        f"{REGAINED:.0%} of what the original model began with, and of the highest that the "
+        "retrained model comes to:",
+    ]
+    rows = []
+    for model in found[0]["relearning"]:
+        curves = [f["relearning"][model][kind] for f in found]
+        original = [f["relearning"]["original"][kind][0][1] for f in found]
+        highest = [max(recall for _, recall in f["relearning"]["retrained"][kind]) for f in found]
+        steps = []
+        for levels in (original, highest):
+            pairs = zip(curves, levels, strict=True)
+            steps.append([attacks.steps_to(curve, REGAINED * level) for curve, level in pairs])
+        recalls = [spread([dict(curve)[step] for curve in curves]) for step in SHOWN]
+        rows.append([model, *recalls, *map(median_steps, steps)])
+    heads = [f"step {step}" for step in SHOWN]
+    return lines + table(["model", *heads, "steps to the original's", "to the retrained's"], rows)
+
+
+def proxy_tables(found):
+    """Agreement of the proxies with exact attribution, and responses made to mislead."""
+    lines = [
+        "",
+        "The proxies beside exact attribution to the forget set. Spearman's correlation (another "
+        "seed: of one seed's exact attribution with the others'); the share of the responses that "
+        "clearly owe something to the forget set; the AUC of telling them from the rest:",
+    ]
+    rows = []
+    for label in found[0]["proxy"]["agreement"]:
+        agreements = [f["proxy"]["agreement"] for f in found]
+        points = [agreement[label] for agreement in agreements if label in agreement]
+        correlations = [
+            spread([p["spearman"][name] for p in points]) for name in (*PROXIES, "another seed")
+        ]
+        areas = [spread([p["auc"][name] for p in points]) for name in PROXIES]
+        rows.append([label, *correlations, spread([p["owes"] for p in points]), *areas])
+    heads = [f"Spearman, {name}" for name in (*PROXIES, "another seed")]
+    heads += ["share", *(f"AUC, {name}" for name in PROXIES)]
+    lines += table(["responses", *heads], rows)
+    errors = [f["proxy"]["calibration_error"] for f in found]
+    lines += ["", f"Expected calibration error on unseen wordings: {spread(errors)}", ""]
+    lines += ["Mean attribution of responses to the forget prompts (exact: nats a token):"]
+    kinds, rows = ["exact", *PROXIES], []
+    for name in found[0]["proxy"]["probes"]:
+        probes = [f["proxy"]["probes"][name] for f in found if name in f["proxy"]["probes"]]
+        rows.append([name, *(spread([probe[kind] for probe in probes]) for kind in kinds)])
+    lines += table(["responses", *kinds], rows)
+    return lines + owner_table([f["proxy"]["owners"] for f in found if "owners" in f["proxy"]])
+
+
+def owner_table(owners):
+    """The classifier's most likely owner beside the one of the highest exact attribution."""
+    if not owners:
+        return []
+    errors = spread([o["calibration_error"] for o in owners])
+    lines = [
+        "",
+        "Owner by owner: is the classifier's most likely owner the one of the highest exact "
+        f"attribution? Calibration error on the original model's samples: {errors}",
+    ]
+    columns = list(owners[0]["agreement"]["training responses"])
+    rows = []
+    for label in owners[0]["agreement"]:
+        agreements = [o["agreement"][label] for o in owners if label in o["agreement"]]
+        rows.append([label, *(spread([a[column] for a in agreements]) for column in columns)])
+    return lines + table(["responses", *columns], rows)
+
+
+def main(argv=None):
+    parser = make_parser(__doc__, prog="python -m minidareu.beyond.audit")
+    parser.add_argument(
+        "--run", type=Path, nargs="+", required=True, help="finished runs of the same methods"
+    )
+    parser.add_argument("--exact", type=Path, help="models (default: runs/exact-<dataset>)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4"
+    )
+    parser.add_argument("--out", type=Path, help="of tables and figures (default: first run)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="side by side")
+    args = parser.parse_args(argv)
+    device, configs = pick_device(args.device), [read_config(folder) for folder in args.run]
+    first = configs[0]
+    for folder, config in zip(args.run, configs, strict=True):
+        if (config.data, config.methods) != (first.data, first.methods):
+            raise InputError(
+                f"--run {folder}: has other data or methods than {args.run[0]}; "
+                "give runs that have the same"
+            )
+    exact_dir = args.exact or Path(f"runs/exact-{Path(first.data).stem}")
+    workers = args.workers if device == "cpu" else 1
+    if min(len(args.run), workers) > 1:
+        threads = max(1, os.cpu_count() // workers)
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            futures = [pool.submit(attack_run, folder, device, threads) for folder in args.run]
+            for future in futures:
+                future.result()
+    else:
+        for folder in args.run:
+            attack_run(folder, device)
+    found = [
+        compare_proxy(folder, exact_dir, args.seeds, device=device, workers=workers)
+        for folder in args.run
+    ]
+    out = args.out or args.run[0]
+    out.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(attack_tables(found) + proxy_tables(found)) + "\n"
+    write_text(out / "audit.md", text)
+    print(text)
+    try:
+        from .plot import plot_attacks, plot_proxy
+    except ImportError:
+        print("No figures: they need matplotlib (pip install -e '.[plot]').")
+    else:
+        write(out / "attacks.png", lambda temporary: plot_attacks(found, temporary))
+        write(out / "proxy.png", lambda temporary: plot_proxy(found, temporary))
+
+
+if __name__ == "__main__":
+    run_main(main, "minidareu.beyond.audit")

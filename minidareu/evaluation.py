@@ -1,0 +1,142 @@
+"""How a model is scored: the same rows, classifiers and judge for every model of a run."""
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+
+from .attribution import OwnerClassifier, response_posterior
+from .data import Record, encode
+from .judge import Judge
+from .likelihood import likelihood_scores
+from .metrics import fact_recall, gibberish, mean_rouge, name_kept, perplexity, tug_of_war
+from .metrics import word_weights
+from .model import GPT, generate_in_chunks, with_end
+
+MOST_RETAIN_ROWS = 400  # that are scored
+
+
+@dataclass
+class Evaluator:
+    """What every model is measured with."""
+
+    tokenizer: object
+    owners: list[str]
+    forget_owners: list[int]  # indices
+    forget: list[Record]  # the forget owners' train rows
+    retain: list[Record]  # the retain owners' train rows, a sample
+    test: list[Record]  # the retain owners' test rows
+    unseen: list[Record]  # the forget owners' test rows
+    word_weights: dict[str, float]
+    classifier: OwnerClassifier  # DareU's, of whole responses
+    added_classifier: OwnerClassifier  # DareU+'s, of what a response adds to its prompt
+    judge: Judge
+    original: GPT
+    retrained: GPT
+    limits: dict  # max_new_tokens and eos_id of a response
+
+
+@dataclass
+class Responses:
+    """Greedy responses to the prompts of some records."""
+
+    prompts: list[list[int]]
+    ids: list[list[int]]
+    texts: list[str]
+
+
+@dataclass
+class Evaluation:
+    """The scores of a model, and its responses to the forget prompts."""
+
+    scores: dict[str, float | None]
+    responses: Responses
+    attributions: list[float]  # of each response to the owner asked about
+    truth_ratios: list[float]  # of each forget row that has one
+
+
+def make_evaluator(run, models, classifiers) -> Evaluator:
+    """What all models of a run are measured with; the judge is trained here.
+
+    run: `run.Run`; models: "original" and "retrained"; classifiers: "response" and "added".
+    """
+    split, seed = run.split, run.config.seed
+    n_retain = min(MOST_RETAIN_ROWS, len(split.retain))
+    return Evaluator(
+        tokenizer=run.tokenizer,
+        owners=split.owners,
+        forget_owners=run.forget_owners,
+        forget=split.forget,
+        retain=random.Random(seed).sample(split.retain, n_retain),
+        test=split.test,
+        unseen=split.unseen,
+        word_weights=word_weights(run.train),
+        classifier=classifiers["response"],
+        added_classifier=classifiers["added"],
+        judge=Judge(run.train, split.owners, seed),
+        original=models["original"],
+        retrained=models["retrained"],
+        limits=run.limits,
+    )
+
+
+def respond(model: GPT, records: list[Record], evaluator: Evaluator) -> Responses:
+    """Greedy responses to the records' prompts."""
+    tokenizer = evaluator.tokenizer
+    prompts = [encode(tokenizer, r)[0] for r in records]
+    ids = generate_in_chunks(model, prompts, temperature=0, **evaluator.limits)
+    return Responses(prompts, ids, [tokenizer.decode(row).strip() for row in ids])
+
+
+def owner_attributions(responses: Responses, records, evaluator: Evaluator) -> list[float]:
+    """DA(i, y) of each response, i the owner asked about: the paper's attribution score."""
+    posterior = response_posterior(evaluator.classifier, responses.prompts, responses.ids)
+    owners = torch.tensor([evaluator.owners.index(r.owner) for r in records])
+    return posterior.cpu()[torch.arange(len(owners)), owners].tolist()
+
+
+def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None) -> Evaluation:
+    """The scores that a run prints, from greedy responses.
+
+    retrained: the retrained model's Evaluation; None when the model is the retrained one.
+    """
+    e = evaluator
+    responses = respond(model, e.forget, e)
+    scores = {
+        "forget": mean_rouge(responses.texts, e.forget),
+        "retain": mean_rouge(respond(model, e.retain, e).texts, e.retain),
+        "test": mean_rouge(respond(model, e.test, e).texts, e.test),
+    }
+    scores["tow"] = tug_of_war(scores, retrained.scores if retrained else scores)
+    attributions = owner_attributions(responses, e.forget, e)
+    completed = with_end(model, responses.prompts, responses.ids, **e.limits)
+    scores["attribution"] = sum(attributions) / len(attributions)
+    scores["fact_recall"] = fact_recall(responses.texts, e.forget, e.word_weights)
+    scores["name_kept"] = name_kept(responses.texts, e.forget)
+    scores["perplexity"] = perplexity(e.retrained, responses.prompts, completed)
+    return Evaluation(scores, responses, attributions, truth_ratios=[])
+
+
+def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None):
+    """`evaluate`, and all other scores. A score is None where the data lack what it needs."""
+    e = evaluator
+    evaluation = evaluate(model, e, retrained)
+    scores, responses = evaluation.scores, evaluation.responses
+    base = retrained.scores if retrained else scores
+    posterior = response_posterior(e.added_classifier, responses.prompts, responses.ids)
+    prompt_texts = [r.prompt for r in e.forget]
+    judged = e.judge.attribution(prompt_texts, responses.texts, e.forget_owners)
+    completed = with_end(model, responses.prompts, responses.ids, **e.limits)
+    original_perplexity = perplexity(e.original, responses.prompts, completed)
+
+    scores["unseen"] = mean_rouge(respond(model, e.unseen, e).texts, e.unseen) if e.unseen else None
+    paraphrased = ("unseen", "retain", "test")
+    scores["tow_paraphrased"] = tug_of_war(scores, base, paraphrased) if e.unseen else None
+    scores["attribution_added"] = posterior[:, e.forget_owners].sum(dim=1).mean().item()
+    scores["judge"] = judged.mean().item()
+    scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, responses.texts)
+    scores["exact_attribution"] = math.log(scores["perplexity"] / original_perplexity)
+    more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
+    scores.update(more)
+    return evaluation

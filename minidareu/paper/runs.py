@@ -1,0 +1,114 @@
+"""Many runs of `train.py` side by side, and tables of their scores with the spread over seeds."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tqdm import tqdm
+
+from ..files import InputError, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "data/authors/authors.jsonl"
+
+
+@dataclass
+class Job:
+    """One run of `train.py`."""
+
+    folder: Path
+    flags: list
+    reuse: Path | None = None  # a run of the same seed, for the models that it has trained
+
+
+def source_of_all_code():
+    """A digest of all source that a run goes through: an edit makes every run anew.
+
+    The stages of a run that the edit does not touch are kept by the run itself.
+    """
+    files = [ROOT / "train.py", *sorted((ROOT / "minidareu").glob("*.py"))]
+    files += [
+        ROOT / "minidareu/beyond" / name for name in ("added.py", "dareu_plus.py", "exact.py")
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def run(job: Job, threads: int) -> dict:
+    """Results of a run, made unless they are there. Raises InputError where it fails."""
+    command = [sys.executable, str(ROOT / "train.py"), "--out", str(job.folder)]
+    command += [str(flag) for flag in job.flags]
+    if job.reuse:
+        command += ["--reuse", str(job.reuse)]
+    made_by = json.dumps([command[2:], source_of_all_code()])
+    mark = job.folder / "command.json"  # how its results were made
+    if not (mark.exists() and mark.read_text(encoding="utf-8") == made_by):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        printed = job.folder.with_name(job.folder.name + ".txt")
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with open(printed, "w", encoding="utf-8") as output:
+            process = subprocess.run(command, env=environment, stdout=output, stderr=output)
+        if process.returncode:
+            raise InputError(
+                f"a run failed: see {printed}; the same command goes on once it is mended"
+            )
+        write_text(mark, made_by)
+    return json.loads((job.folder / "results.json").read_text(encoding="utf-8"))
+
+
+def run_all(jobs: dict, workers: int) -> dict:
+    """{name: Job} -> {name: results}, `workers` at a time, each with its share of the cores."""
+    threads = max(1, os.cpu_count() // workers)
+    bar, results = tqdm(total=len(jobs), desc="runs", disable=None), {}
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(run, job, threads): name for name, job in jobs.items()}
+        for future in as_completed(futures):
+            try:
+                results[futures[future]] = future.result()
+            except InputError:
+                pool.shutdown(cancel_futures=True)
+                raise
+            models = results[futures[future]]["models"]
+            tow = max(s["tow"] for name, s in models.items() if name != "retrained")
+            bar.set_postfix(best_tow=f"{tow:.3f}")
+            bar.update()
+    bar.close()
+    return results
+
+
+def run_variants(variants: dict, seeds, out: Path, workers: int, flags=()) -> dict:
+    """{label: flags} x seeds -> {(label, seed): results}.
+
+    The first variant's runs train the models that the others of the seed take over.
+    """
+
+    def job(label, seed):
+        name = "".join(c if c.isalnum() or c in "-." else "-" for c in label)
+        shared = out / f"{first}-seed{seed}"
+        command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
+        return Job(out / f"{name}-seed{seed}", command, reuse=shared)
+
+    first = "".join(c if c.isalnum() or c in "-." else "-" for c in next(iter(variants)))
+    labels = list(variants)
+    results = run_all({(labels[0], seed): job(labels[0], seed) for seed in seeds}, workers)
+    rest = {(label, seed): job(label, seed) for seed in seeds for label in labels[1:]}
+    return results | run_all(rest, workers)
+
+
+def spread(values) -> str:
+    """Median and range of the values that are not None."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return "-"
+    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def table(head, rows) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["", *("| " + " | ".join(cells) + " |" for cells in lines)]

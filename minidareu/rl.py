@@ -1,0 +1,95 @@
+"""Policy gradients from the textbook. Nothing here knows about unlearning.
+
+Shapes: B responses, T tokens. mask is 1 on a response and 0 after its end; means run over the mask.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x where mask is 1: (B, T) -> scalar."""
+    return (x * mask).sum() / mask.sum()
+
+
+def whiten(x: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale x to mean 0 and variance 1 over the mask; zero off it."""
+    centred = x - masked_mean(x, mask)
+    variance = masked_mean(centred**2, mask)
+    return centred * (variance + 1e-8).rsqrt() * mask
+
+
+def discounted_returns(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    """R_t = sum_{j >= 0} gamma^j r_{t+j} over the rest of each response: (B, T) -> (B, T)."""
+    t = torch.arange(rewards.size(1), device=rewards.device)
+    exponent = (t[:, None] - t).clamp(min=0)  # row k, column t: k - t
+    weights = (gamma**exponent).tril()  # gamma^(k - t) for k >= t, 0 before
+    return (rewards * mask) @ weights.to(rewards.dtype) * mask
+
+
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Generalized advantage estimation (Schulman et al. 2016): advantages and returns, (B, T).
+
+    delta_t = r_t + gamma V_{t+1} - V_t,   A_t = sum_k (gamma lam)^k delta_{t+k},   R_t = A_t + V_t.
+    With lam = 1, R_t is the discounted return and A_t = R_t - V_t.
+    """
+    values = values * mask
+    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    deltas = rewards + gamma * next_values - values
+    advantages = discounted_returns(deltas, mask, gamma * lam)
+    return advantages, advantages + values
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """Reward minus the mean of the others in its group (Kool et al. 2019): (prompts, group)."""
+    group_size = rewards.size(1)
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (group_size - 1)
+    return rewards - others
+
+
+def ppo_loss(logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, clip: float):
+    """-J: the mean of -min(s_t A_t, clip(s_t, 1 - eps, 1 + eps) A_t) (Schulman et al. 2017, eq. 7).
+
+    s_t = pi(y[t] | c_t) / pi_old(y[t] | c_t); eps is `clip`. All (B, T) -> scalar.
+    """
+    ratio = (logp - old_logp).exp()
+    surrogate = ratio * advantages
+    clipped_surrogate = ratio.clamp(1 - clip, 1 + clip) * advantages
+    return -masked_mean(torch.min(surrogate, clipped_surrogate), mask)
+
+
+def clip_fraction(logp: Tensor, old_logp: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Share of the tokens whose ratio lies outside of 1 - clip to 1 + clip."""
+    ratio = (logp - old_logp).exp()
+    return masked_mean(((ratio - 1).abs() > clip).float(), mask)
+
+
+def reinforce_loss(logp: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """Mean of -A_t log pi(y[t] | c_t) (Williams 1992). All (B, T) -> scalar."""
+    return -masked_mean(logp * advantages, mask)
+
+
+def value_loss(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (V(c_t) - R_t)^2 / 2. All (B, T) -> scalar."""
+    return 0.5 * masked_mean((values - returns) ** 2, mask)
+
+
+def kl(logp: Tensor, logq: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension, from log-probabilities: (..., V), (..., V) -> (...)."""
+    return (logp.exp() * (logp - logq)).sum(dim=-1)
+
+
+def entropy(logp: Tensor) -> Tensor:
+    """-sum_v p_v log p_v over the last dimension: (..., V) -> (...)."""
+    return -(logp.exp() * logp).sum(dim=-1)
+
+
+def descend(optimizer, loss: Tensor, clip_norm: float = 1.0):
+    """One step of an optimizer down the gradient of a loss, clipped to a norm."""
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()
