@@ -116,7 +116,6 @@ class Config:
         choices=REWARDS,
     )
     forget_batch: int = flag(32, "shared", "forget prompts in a batch B_f", low=1)
-    retain_batch: int = flag(32, "shared", "retain rows in a batch B_r", low=1)
     distill_on: str = flag(
         "reference",
         "shared",
@@ -127,6 +126,7 @@ class Config:
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     data_epochs: int = flag(1, "dareu", "passes over the forget set; each renews pi_old", low=1)
     ppo_steps: int = flag(20, "dareu", "S_PPO, updates on each forget batch", low=1)
+    retain_batch: int = flag(128, "dareu", "retain rows in a batch B_r", low=1)
     slices: int = flag(
         15, "dareu", "k, slices of a response whose end the classifier scores", low=1
     )
@@ -172,6 +172,7 @@ class Config:
     plus_updates: int | None = flag(
         None, "dareu_plus", "updates; default 96, or 20 passes over the prompts", int, low=1
     )
+    plus_retain_batch: int = flag(32, "dareu_plus", "retain rows in an update", low=1)
     plus_lr: float = flag(1e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
     plus_kl_coef: float = flag(
         0.03, "dareu_plus", "beta, weight of the KL to the original model in the reward", low=0

@@ -198,9 +198,9 @@ def count_updates(n_forget, c):
     return c.data_epochs * batches * updates_per_batch(c)
 
 
-def retain_batch(original, retain, limits, rng, c) -> Batch:
+def retain_batch(original, retain, size, limits, rng, c) -> Batch:
     """B_r: retain rows with their references, or with what pi_N responds to them."""
-    rows = rng.sample(retain, min(c.retain_batch, len(retain)))
+    rows = rng.sample(retain, min(size, len(retain)))
     if c.distill_on == "generated":
         prompts = [x for x, _ in rows]
         responses = generate(original, prompts, temperature=c.temperature, **limits)
@@ -232,7 +232,7 @@ def unlearn(policy: GPT, attribute, forget, retain, limits, c):
         for rows in shuffled_batches(forget * c.group_size, c.forget_batch, rng):  # 12, 13
             if c.renew_old_policy == "batch":
                 old_policy = frozen(policy)
-            kept = retain_batch(original, retain, limits, rng, c)  # 13
+            kept = retain_batch(original, retain, c.retain_batch, limits, rng=rng, c=c)  # 13
             with torch.no_grad():
                 original_logp = log_probs(original, kept)
             ro = rollout(policy, old_policy, value_head, attribute, rows=rows, limits=limits, c=c)

@@ -34,10 +34,11 @@ def imported(path, package):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, node.module or ""] if node.level else [node.module])
-            yield base.strip(".")
-            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+            parts = package.split(".")
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def source_files(module, path=None, found=None):

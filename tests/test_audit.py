@@ -8,7 +8,7 @@ import torch
 
 from minidareu.beyond import attacks, audit, exact
 from minidareu.files import InputError
-from minidareu.experiment import load_run, new_yardstick
+from minidareu.evaluation import evaluate_fully
 
 
 @pytest.fixture(scope="module")
@@ -35,46 +35,31 @@ def audited(run, tmp_path_factory):
 
 def test_what_an_audit_leaves(audited):
     found = json.loads((audited / "run/audit.json").read_text())
-    assert set(found["attacks"]) == set(found["relearning"]) == {"target", "retrained", "dareu"}
-    assert found["attacks"]["target"]["none"] > 0.9 > 0.6 > found["attacks"]["dareu"]["none"]
+    models = {"original", "retrained", "dareu", "dareu_plus"}
+    assert set(found["attacks"]) == set(found["relearning"]) == models
+    recalls = {name: attacks["none"] for name, attacks in found["attacks"].items()}
+    assert recalls["original"] > 0.8 and recalls["dareu_plus"] < recalls["original"] - 0.2
     proxy = found["proxy"]
-    points = [proxy["agreement"][f"policy, iteration {i}"] for i in (1, 2, 4, 8, 14)]
+    points = [proxy["agreement"][f"DareU+, update {i}"] for i in (1, 2, 4, 8, 16, 32, 60)]
     assert len(proxy["agreement"]) == 3 + len(points)
-    assert proxy["agreement"]["policy, all of these"]["spearman"]["added"] > 0.3, (
-        "the proxy ranks the policy's samples much as exact attribution does"
-    )
-    assert (
-        points[-1]["mean"]["exact"] < 0.5 * points[0]["mean"]["exact"]
-        and points[-1]["owes"] < points[0]["owes"]
-    )
-    assert proxy["agreement"]["training responses"]["auc"]["added"] > 0.6, (
-        "two seeds alone say little about who owes something"
-    )
+    assert proxy["agreement"]["DareU+, all of these"]["spearman"]["added"] > 0.1
+    assert points[-1]["mean"]["exact"] < points[0]["mean"]["exact"]
     truth, renamed = proxy["probes"]["the truth"], proxy["probes"]["the truth under another name"]
-    assert (
-        truth["added"] > 0.5
-        and truth["exact"] > 1 + proxy["probes"]["words of retain responses, shuffled"]["exact"]
-    )
-    assert abs(renamed["added"] - truth["added"]) < 0.3, "another name is no way out"
-    assert (
-        0 <= proxy["calibration_error"] <= 1
-        and len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 12
-    )
-    assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"policy, all of these"}
+    assert truth["added"] > 0.5
+    assert truth["exact"] > proxy["probes"]["words of retain responses, shuffled"]["exact"]
+    assert set(renamed) == {"exact", "added", "response", "judge"}
+    assert 0 <= proxy["calibration_error"] <= 1
+    assert len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 12
+    assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"DareU+, all of these"}
     text = (audited / "run/audit.md").read_text()
-    for words in (
-        "Fact recall under attack",
-        "10% of the forget rows",
-        "policy, iteration 14",
-        "Owner by owner",
-    ):
+    for words in ("Fact recall under attack", "10% of the forget rows", "Owner by owner"):
         assert words in text
     for name in ("attacks.png", "proxy.png"):
         assert (audited / "run" / name).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypatch, tmp_path):
-    def never(*args):
+    def never(*args, **settings):
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(attacks, "attack", never)
@@ -104,7 +89,7 @@ def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypat
 def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
     def made(dareu, steps):
         curves = {
-            "target": [1.0, 1.0, 1.0, 1.0],
+            "original": [1.0, 1.0, 1.0, 1.0],
             "dareu": [0.0, 0.0, steps, 1.0],
             "retrained": [0.0, 0.1, 0.2, 0.5],
         }
@@ -119,7 +104,7 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
         }
         return {
             "attacks": {
-                "target": {"none": 1.0},
+                "original": {"none": 1.0},
                 "retrained": {"none": 0.1},
                 "dareu": {"none": dareu},
             },
@@ -139,7 +124,7 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
         cell.strip()
         for cell in [line for line in lines if line.startswith("| dareu")][1].split("|")
     ]
-    # 0.8 of the target's recall and of the retrained model's highest, interpolated; the median run's.
+    # 0.8 of the original's recall and of the retrained model's highest, interpolated; the median run's.
     assert (
         relearned[-3:-1] == [f"{16 + 48 * 0.4 / 0.6:.1f}", f"{4 + 12 * 0.4 / 0.4:.1f}"]
         and relearned[4] == "0.400 (0.400 to 0.900)"
@@ -148,18 +133,12 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
 
 
 def test_an_opened_run_is_the_one_that_was_left(run):
-    e, models, classifiers = load_run(run[1], "cpu")
-    y = new_yardstick(e, *classifiers, models)
-    results = json.loads((run[1] / "results.json").read_text())
-    from minidareu.metrics import evaluate
-
-    for name in ("target", "retrained", "dareu"):
-        scores = evaluate(
-            models[name],
-            y,
-            {k: results["models"]["retrained"][k] for k in ("forget", "retain", "test")},
-        )[0]
-        assert scores == pytest.approx({k: results["models"][name][k] for k in scores}, abs=1e-6)
+    finished, models, evaluator = audit.open_evaluator(run[1], "cpu")
+    results = json.loads((run[1] / "results.json").read_text())["models"]
+    retrained = evaluate_fully(models["retrained"], evaluator)
+    for name in ("original", "dareu", "dareu_plus"):
+        scores = evaluate_fully(models[name], evaluator, retrained).scores
+        assert scores == pytest.approx(results[name], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +149,10 @@ def test_an_opened_run_is_the_one_that_was_left(run):
             lambda run: (run / "results.json").write_text("{"),
             "results.json: not there, or not of a finished run",
         ),
-        (lambda run: (run / "unlearned.pt").write_bytes(b"cut"), "unlearned.pt: cut short"),
+        (lambda run: (run / "dareu.pt").write_bytes(b"cut"), "dareu.pt: cut short"),
         (
-            lambda run: torch.save({"model": {}}, run / "target.pt"),
-            "target.pt: cut short, or not a checkpoint",
+            lambda run: torch.save({"model": {}}, run / "original.pt"),
+            "original.pt: cut short, or not a checkpoint",
         ),
         (
             lambda run: (run / "experiment.json").write_text('{"data": "x"}'),
@@ -235,7 +214,9 @@ def test_no_traceback_for_a_run_that_is_not_there(tmp_path):
         ("exact", ["--data", str(tmp_path / "nowhere.jsonl")]),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", f"minidareu.{module}", *flags], capture_output=True, text=True
+            [sys.executable, "-m", f"minidareu.beyond.{module}", *flags],
+            capture_output=True,
+            text=True,
         )
         assert done.returncode and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr, (
             done.stderr

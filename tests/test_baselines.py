@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from minidareu import baselines
 from minidareu.baselines import METHODS, REFUSALS, Batches, unlearn
+from minidareu.config import Config
 from minidareu.model import GPT, Batch, GPTConfig, pack
 
 ROOT = Path(__file__).parent.parent
@@ -211,12 +212,14 @@ def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_a
 
 def test_settings_are_those_that_the_search_chose():
     found = json.loads((ROOT / "data/authors/search.json").read_text())["methods"]
-    for name, (_, lr, steps) in METHODS.items():
-        grid = {(cell["lr"], cell["steps"]): sum(cell["tow"]) for cell in found[name]["grid"]}
-        assert len(grid) == 15 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
-        assert (
-            (lr, steps) == (found[name]["lr"], found[name]["steps"]) == max(grid, key=grid.get)
-        ), name
+    chosen = {name: (lr, steps) for name, (_, lr, steps) in METHODS.items()}
+    keys = {name: ("lr", "steps") for name in METHODS}
+    chosen["dareu"], keys["dareu"] = (Config().rl_lr, Config().retain_batch), ("lr", "retain_batch")
+    for name, values in chosen.items():
+        a, b = keys[name]
+        grid = {(cell[a], cell[b]): sum(cell["tow"]) for cell in found[name]["grid"]}
+        assert len(grid) >= 12 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
+        assert values == (found[name][a], found[name][b]) == max(grid, key=grid.get), name
 
 
 def test_refusals_name_nobody():

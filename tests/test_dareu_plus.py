@@ -115,7 +115,7 @@ def test_with_exact_attribution_and_beta_1_only_the_distance_from_the_retrained_
 def unlearn(**changes):
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
-    settings = {"plus_lr": 0.02, "plus_updates": 60, "forget_batch": 4, "retain_batch": 4}
+    settings = {"plus_lr": 0.02, "plus_updates": 60, "forget_batch": 4, "plus_retain_batch": 4}
     c = replace(Config(), **{**settings, **changes})
     forget = FORGET * 8
     return policy, list(dareu_plus.unlearn(policy, even, forget, RETAIN, LIMITS, c))

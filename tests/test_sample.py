@@ -45,13 +45,13 @@ def test_the_models_side_by_side(run):
         assert row[name]["forget"] == pytest.approx(
             samples[forgotten.prompt][name]["attribution"], abs=1e-4
         )
-    assert row["original"]["forget"] > 0.5 > row["dareu"]["forget"]
+    assert row["original"]["forget"] > 0.5
 
     text = sample("--run", out, forgotten.prompt).stdout.splitlines()
     assert (
         text[1] == forgotten.prompt
         and row["original"]["response"] in text[2]
-        and f"{row['target']['owner']}* " in text[2]
+        and f"{row['original']['owner']}* " in text[2]
     )
     prompts = out.parent / "prompts.txt"
     prompts.write_text("\n".join(r.prompt for r in kept[:20]) + "\n\n")

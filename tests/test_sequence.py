@@ -10,59 +10,28 @@ from minidareu.paper import sequence
 from minidareu.files import InputError
 
 
-def test_a_further_request_begins_with_the_unlearned_model(run, tmp_path, capsys):
+def test_a_further_request_begins_with_the_unlearned_models(run, tmp_path, capsys):
     argv, out = run
     old = json.loads((out / "results.json").read_text())
-    train.main(
-        [
-            "--from",
-            str(out),
-            "--forget",
-            "Bob Moss",
-            "--out",
-            str(tmp_path / "second"),
-            "--device",
-            "cpu",
-            "--iterations",
-            "8",
-            "--prompts",
-            "16",
-            "--rl-lr",
-            "0.002",
-        ]
-    )
-    assert capsys.readouterr().out.count("kept from an earlier run") == 2, (
-        "the target model and the classifiers are the earlier run's"
-    )
+    begin = ["--from", str(out), "--forget", "Bob Moss", "--out", str(tmp_path / "second")]
+    train.main([*begin, "--device", "cpu", "--plus-updates", "60", "--plus-lr", "0.002"])
+    printed = capsys.readouterr().out
+    assert printed.count("kept from an earlier run") == 2, "original model and classifiers"
     new = json.loads((tmp_path / "second" / "results.json").read_text())
     assert set(new["forget"]) == {*old["forget"], "Bob Moss"} and new["config"]["n_embd"] == 48
-    target, dareu = new["models"]["target"], new["models"]["dareu"]
-    assert (
-        target["retain"] > 0.95
-        and dareu["attribution"] < 0.4 * target["attribution"]
-        and dareu["tow"] > target["tow"] + 0.1
-    )
-    assert set(new["attribution_by_owner"]["dareu"]) == set(new["forget"])
-    mean = sum(new["attribution_by_owner"]["dareu"].values()) / 3
-    assert mean == pytest.approx(dareu["attribution"], abs=1e-5), "the owners have as many rows"
+    original, plus = new["models"]["original"], new["models"]["dareu_plus"]
+    assert original["retain"] > 0.9 and plus["tow"] > original["tow"]
+    assert plus["fact_recall"] < original["fact_recall"] - 0.2
+    by_owner = new["attribution_by_owner"]["dareu_plus"]
+    assert set(by_owner) == set(new["forget"])
+    mean = sum(by_owner.values()) / 3
+    assert mean == pytest.approx(plus["attribution"], abs=1e-5), "the owners have as many rows"
 
-    train.main(
-        [
-            "--from",
-            str(tmp_path / "second"),
-            "--n-forget",
-            "1",
-            "--device",
-            "cpu",
-            "--iterations",
-            "1",
-        ]
-    )
+    third = ["--from", str(tmp_path / "second"), "--n-forget", "1", "--device", "cpu"]
+    train.main([*third, "--plus-updates", "1", "--ppo-steps", "1"])
     folders = [p for p in tmp_path.iterdir() if p.name.startswith("second-then-")]
-    assert (
-        len(folders) == 1
-        and len(json.loads((folders[0] / "experiment.json").read_text())["requests"]) == 3
-    )
+    assert len(folders) == 1
+    assert len(json.loads((folders[0] / "experiment.json").read_text())["requests"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -75,7 +44,7 @@ def test_a_further_request_begins_with_the_unlearned_model(run, tmp_path, capsys
         (["--from", "{run}", "--data", "other.jsonl"], "--data: is other.jsonl"),
         (
             ["--from", "{run}", "--methods", "npo", "--forget", "Bob Moss"],
-            "npo.pt: not there; run --methods npo there first",
+            "npo.pt: not there; run that method there first",
         ),
         (["--from", "{run}", "--n-forget", "10"], "all 10 owners"),
     ],
@@ -104,8 +73,8 @@ def test_what_a_further_request_can_not_be(run, tmp_path, flags, says):
     [
         ("experiment.json", b"{", "experiment.json: not there, or not of a run"),
         ("results.json", b"[]", "results.json: not there, or not of a finished run"),
-        ("unlearned.pt", b"PK cut", "unlearned.pt: cut short, or not a checkpoint"),
-        ("target.pt", b"PK cut", "target.pt: cut short, or not a checkpoint"),
+        ("dareu.pt", b"PK cut", "dareu.pt: cut short, or not a checkpoint"),
+        ("original.pt", b"PK cut", "original.pt: cut short, or not a checkpoint"),
     ],
 )
 def test_an_earlier_run_that_is_broken_is_named(run, tmp_path, name, content, says):
@@ -129,33 +98,21 @@ def test_an_earlier_run_that_is_broken_is_named(run, tmp_path, name, content, sa
 
 def test_a_sequence_goes_on_where_it_was_cut(run, tmp_path):
     argv, out = run
-    tiny = [
-        "--data",
-        argv[1],
-        "--device",
-        "cpu",
-        "--n-embd",
-        "16",
-        "--n-layer",
-        "1",
-        "--epochs",
-        "2",
-        "--classifier-epochs",
-        "1",
-        "--iterations",
-        "1",
-    ]
+    tiny = "--n-embd 16 --n-layer 1 --epochs 2 --classifier-epochs 1 --plus-classifier-epochs 1"
+    tiny = f"--data {argv[1]} --device cpu {tiny} --plus-updates 1 --ppo-steps 1".split()
     sequence.main(["--requests", "2", "--out", str(tmp_path), *tiny])
     first = json.loads((tmp_path / "sequence.json").read_text())
     before = (tmp_path / "01" / "results.json").stat().st_mtime_ns
     sequence.main(["--requests", "3", "--out", str(tmp_path), *tiny])
     requests = json.loads((tmp_path / "sequence.json").read_text())
     assert requests[:2] == first and (tmp_path / "01" / "results.json").stat().st_mtime_ns == before
-    assert [len(r["attribution"]) for r in requests] == [1, 2, 3]
-    assert set(requests[-1]["attribution"]) == {r["owners"][0] for r in requests}
-    assert (tmp_path / "sequence.md").read_text().count("\n") == 6 and (
-        tmp_path / "sequence.png"
-    ).read_bytes()[:4] == b"\x89PNG"
+    owners = [set(r["attribution"]["dareu"]) for r in requests]
+    assert [len(names) for names in owners] == [1, 2, 3]
+    assert owners[-1] == {r["owners"][0] for r in requests}
+    assert set(requests[-1]["models"]) == {"original", "retrained", "dareu", "dareu_plus"}
+    text = (tmp_path / "sequence.md").read_text()
+    assert text.count("| 3 |") == 2, "a row a request, a table a method"
+    assert (tmp_path / "sequence.png").read_bytes()[:4] == b"\x89PNG"
     for flags, says in (
         (["--requests", "12"], "--requests"),
         (["--forget", "Ann Lee"], "--forget"),

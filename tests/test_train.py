@@ -14,113 +14,91 @@ import torch
 
 import train
 from conftest import FAST
-from minidareu.config import parse, size_rule
 from minidareu.files import InputError
 
 ROOT = Path(train.__file__).parent
-FILES = [
-    "results.json",
-    "log.jsonl",
-    "samples.jsonl",
-    "figure.png",
-    "target.pt",
-    "retrained.pt",
-    "classifier.pt",
-    "unlearned.pt",
-]
+CHECKPOINTS = ["original", "retrained", "classifier", "dareu", "dareu_plus"]
+FILES = ["results.json", "log.jsonl", "samples.jsonl", "figure.png"]
+FILES += [f"{name}.pt" for name in CHECKPOINTS]
+TINY = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
+KEPT = "kept from an earlier run"
+SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
+    tow_paraphrased attribution_added judge gibberish exact_attribution probability truth_ratio
+    model_utility forget_quality extraction_strength exact_memorization mia_loss mia_zlib mia_min_k
+    mia_min_k40 mia_min_k_plus privacy_leak""".split()
 
 
 def results(out):
     return json.loads((out / "results.json").read_text())
 
 
-def test_attribution_falls_and_retain_holds(run):
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_both_forget_and_the_retain_set_holds(run):
     models = results(run[1])["models"]
-    target, retrained, dareu = models["target"], models["retrained"], models["dareu"]
-    assert target["forget"] > 0.95 and target["retain"] > 0.95, (
-        "the target model should have learned the data"
-    )
-    assert target["attribution"] > 0.5 > 0.25 > retrained["attribution"]
-    assert dareu["attribution"] < 0.3 * target["attribution"]
-    assert dareu["judge"] < 0.5 * target["judge"]
-    assert dareu["fact_recall"] < 0.6 < target["fact_recall"]
-    assert dareu["retain"] > 0.93 * target["retain"]
-    assert dareu["tow"] > target["tow"] + 0.1 and retrained["tow"] == 1
+    original, retrained = models["original"], models["retrained"]
+    assert original["forget"] > 0.9 and original["retain"] > 0.9, "the data should be learned"
+    assert retrained["tow"] == 1 and retrained["fact_recall"] < 0.5 < original["fact_recall"]
+    for name in ("dareu", "dareu_plus"):
+        scores = models[name]
+        assert scores["fact_recall"] < original["fact_recall"] - 0.1, name
+        assert scores["retain"] > 0.8 * original["retain"] and scores["tow"] > original["tow"]
+        assert scores["judge"] < original["judge"] and scores["attribution_added"] < 0.7
+    assert models["dareu_plus"]["name_kept"] > 0.5
 
 
 def test_what_a_run_leaves(run):
     argv, out = run
     assert all((out / name).exists() for name in FILES) and not list(out.glob("*.tmp"))
     r = results(out)
-    assert set(r) >= {
-        "dataset",
-        "owners",
-        "forget",
-        "seed",
-        "device",
-        "config",
-        "versions",
-        "models",
-        "seconds",
-    }
-    assert r["owners"] == 12 and len(r["forget"]) == 2 and r["config"]["n_embd"] == 48
-    assert set(r["seconds"]) == {"target", "retrained", "classifier", "dareu", "total"}
-    scores = {
-        "forget",
-        "retain",
-        "test",
-        "tow",
-        "attribution",
-        "attribution_response",
-        "judge",
-        "fact_recall",
-        "name_kept",
-        "perplexity",
-        "exact_attribution",
-        "probability",
-        "truth_ratio",
-        "model_utility",
-        "forget_quality",
-        "extraction_strength",
-        "exact_memorization",
-        "mia_loss",
-        "mia_zlib",
-        "mia_min_k",
-        "mia_min_k_plus",
-        "privacy_leak",
-    }
-    assert {name: set(s) for name, s in r["models"].items()} == dict.fromkeys(
-        ("target", "retrained", "dareu"), scores
-    )
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [row["iteration"] for row in log] == list(range(1, 15))
-    assert all(row["method"] == "dareu" for row in log)
-    assert [row["iteration"] for row in log if "scores" in row] == [1, 2, 4, 8, 14]
-    assert log[-1]["scores"].items() <= r["models"]["dareu"].items()
-    assert (
-        r["models"]["target"]["extraction_strength"]
-        > 0.9
-        > 0.6
-        > r["models"]["retrained"]["extraction_strength"]
-    )
-    assert (
-        r["models"]["target"]["mia_loss"] > 0.6
-        and abs(r["models"]["retrained"]["mia_loss"] - 0.5) < 0.2
-    )
-    assert r["models"]["target"]["truth_ratio"] is None, "these data have no paraphrases"
-    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
-    assert len(samples) == 24 and set(samples[0]) == {
-        "prompt",
-        "reference",
-        "target",
-        "retrained",
-        "dareu",
-    }
+    keys = "dataset owners forget seed device config versions models seconds".split()
+    assert set(r) >= set(keys) and r["config"]["n_embd"] == 48
+    assert r["owners"] == 12 and len(r["forget"]) == 2
+    assert set(r["seconds"]) == {*CHECKPOINTS, "total"}
+    names = ("original", "retrained", "dareu", "dareu_plus")
+    assert {name: list(s) for name, s in r["models"].items()} == dict.fromkeys(names, SCORES)
+    assert r["models"]["original"]["truth_ratio"] is None, "these data have no paraphrases"
+    log = lines(out / "log.jsonl")
+    steps = {name: [row["step"] for row in log if row["method"] == name] for name in names[2:]}
+    assert steps == {"dareu": list(range(1, 21)), "dareu_plus": list(range(1, 61))}
+    keys = "reward attribution kl entropy clip_fraction length distillation".split()
+    assert all(set(keys) <= set(row) for row in log)
+    scored = [row["step"] for row in log if row["method"] == "dareu" and "scores" in row]
+    assert scored == [4, 8, 16, 20]
+    last = [row for row in log if row["method"] == "dareu"][-1]
+    assert last["scores"].items() <= r["models"]["dareu"].items()
+    samples = lines(out / "samples.jsonl")
+    assert len(samples) == 24 and list(samples[0]) == ["prompt", "reference", *names]
     mean = sum(row["dareu"]["attribution"] for row in samples) / 24
     assert mean == pytest.approx(r["models"]["dareu"]["attribution"], abs=1e-5)
-    for name in ("target", "retrained", "classifier", "unlearned"):
+    for name in CHECKPOINTS:
         torch.load(out / f"{name}.pt", weights_only=True)
     assert (out / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_scores_follow_from_the_samples(run):
+    """ToW and the mean ROUGE of the forget set, computed from what the run wrote."""
+    from minidareu.metrics import rouge_l_recall
+
+    out = run[1]
+    models, samples = results(out)["models"], lines(out / "samples.jsonl")
+    for name, scores in models.items():
+        rouge = [rouge_l_recall(row[name]["response"], row["reference"]) for row in samples]
+        assert scores["forget"] == pytest.approx(sum(rouge) / len(rouge))
+        for key, first in (("tow", "forget"), ("tow_paraphrased", "unseen")):
+            gaps = [abs(scores[k] - models["retrained"][k]) for k in (first, "retain", "test")]
+            assert scores[key] == pytest.approx((1 - gaps[0]) * (1 - gaps[1]) * (1 - gaps[2]))
+
+
+def test_the_table_fits_100_columns(run, tmp_path, capsys):
+    argv, out = run
+    train.main([*argv, "--out", str(out), "--all-scores"])
+    printed = capsys.readouterr().out
+    table = [line for line in printed.splitlines() if line.startswith(("original", "   "))]
+    assert table and max(map(len, table)) <= 100
+    assert "fact recall" in printed and "MIA min k40" in printed and printed.count(KEPT) == 5
 
 
 def test_the_same_seed_gives_the_same_results(run, tmp_path):
@@ -128,81 +106,46 @@ def test_the_same_seed_gives_the_same_results(run, tmp_path):
     train.main([*argv, "--out", str(tmp_path / "again")])
     a, b = results(out), results(tmp_path / "again")
     for r in (a, b):
-        r.pop("seconds"), r["config"].pop("out")
+        r.pop("seconds"), r["config"].pop("out"), r["config"].pop("all_scores")
     assert a == b
 
 
 def test_only_what_depends_on_a_flag_is_run_again(run, tmp_path, capsys):
     argv, out = run
-    before = {
-        name: (out / name).stat().st_mtime_ns
-        for name in ("target.pt", "retrained.pt", "classifier.pt")
-    }
-    old = results(out)
-    train.main([*argv, "--out", str(out), "--kl-coef", "0.01", "--algorithm", "reinforce"])
-    printed = capsys.readouterr().out
-    assert printed.count("kept from an earlier run") == 3
-    assert before == {name: (out / name).stat().st_mtime_ns for name in before}
-    new = results(out)
-    assert (
-        new["models"]["target"] == old["models"]["target"]
-        and new["models"]["dareu"] != old["models"]["dareu"]
-    )
-    assert new["models"]["dareu"]["attribution"] < 0.5 * new["models"]["target"]["attribution"], (
-        "REINFORCE unlearns too"
-    )
-    train.main([*argv, "--out", str(out)])
-    capsys.readouterr()
-    assert results(out)["models"] == old["models"]
+    shutil.copytree(out, tmp_path / "run")
+    before = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
+    train.main([*argv, "--out", str(tmp_path / "run"), "--kl-coef", "0.01", "--slices", "3"])
+    assert capsys.readouterr().out.count(KEPT) == 4
+    after = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
+    assert [name for name in CHECKPOINTS if before[name] != after[name]] == ["dareu"]
+    train.main([*argv, "--out", str(tmp_path / "run"), "--reward", "constant"])
+    assert capsys.readouterr().out.count(KEPT) == 3, "a control is of both methods"
+    old, new = results(out)["models"], results(tmp_path / "run")["models"]
+    assert new["original"] == old["original"] and new["dareu"] != old["dareu"]
+    assert new["dareu_plus"]["fact_recall"] > old["dareu_plus"]["fact_recall"]
 
 
 def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
     argv, out = run
-    methods = [
-        "--methods",
-        "dareu,graddiff,ga,npo-retain",
-        "--baseline-lr",
-        "0.002",
-        "--baseline-steps",
-        "20",
-        "--run-on",
-        "24",
-    ]
-    train.main([*argv, "--out", str(tmp_path / "run"), "--reuse", str(out), *methods])
-    assert capsys.readouterr().out.count("kept from an earlier run") == 4, (
-        "the models, the classifiers and DareU itself"
-    )
+    methods = ["--methods", "dareu,graddiff,ga,npo-retain"]
+    steps = ["--baseline-lr", "0.002", "--baseline-steps", "20"]
+    argv = [*argv, "--out", str(tmp_path / "run"), *methods, *steps]
+    train.main([*argv, "--reuse", str(out)])
+    assert capsys.readouterr().out.count(KEPT) == 4, "the models, the classifiers, DareU"
     r, old = results(tmp_path / "run"), results(out)["models"]
     models = r["models"]
-    assert (
-        list(models) == ["target", "retrained", "dareu", "graddiff", "ga", "npo-retain"]
-        and {name: models[name] for name in old} == old
-    )
-    assert r["steps"] == {"dareu": 14 * 4, "graddiff": 20, "ga": 20, "npo-retain": 20}
-    assert (
-        max(models[name]["forget"] for name in ("graddiff", "ga", "npo-retain"))
-        < 0.6 * models["target"]["forget"]
-    )
-    assert models["graddiff"]["retain"] > models["ga"]["retain"] + 0.2, (
-        "the retain loss holds what gradient ascent loses"
-    )
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    ga = [row for row in log if row["method"] == "ga"]
-    assert [row["step"] for row in ga] == list(range(1, 25)) and [
-        row["step"] for row in ga if "scores" in row
-    ] == [4, 8, 16, 20, 24]
-    assert ga[19]["scores"].items() <= models["ga"].items(), (
-        "the model is that of the last step of the budget, not of the run beyond it"
-    )
-    samples = [
-        json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
-    ]
-    assert set(samples[0]) == {"prompt", "reference", *models}
-    train.main([*argv, "--out", str(tmp_path / "run"), *methods])
-    assert (
-        capsys.readouterr().out.count("kept from an earlier run") == 7
-        and results(tmp_path / "run")["models"] == models
-    )
+    assert list(models) == ["original", "retrained", "dareu", "graddiff", "ga", "npo-retain"]
+    assert models["dareu"] == old["dareu"]
+    for name in ("graddiff", "ga", "npo-retain"):
+        assert models[name]["forget"] < models["original"]["forget"] - 0.1, name
+    assert models["graddiff"]["retain"] > models["ga"]["retain"], "the retain loss holds"
+    log = [row for row in lines(tmp_path / "run/log.jsonl") if row["method"] == "ga"]
+    assert [row["step"] for row in log] == list(range(1, 21))
+    assert [row["step"] for row in log if "scores" in row] == [4, 8, 16, 20]
+    assert set(lines(tmp_path / "run/samples.jsonl")[0]) == {"prompt", "reference", *models}
+    train.main(argv)
+    assert capsys.readouterr().out.count(KEPT) == 7
+    assert results(tmp_path / "run")["models"] == models
 
 
 def test_another_experiment_is_refused(run, tmp_path):
@@ -216,7 +159,7 @@ def test_another_experiment_is_refused(run, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(InputError, match="not of a run"):
         train.main([*argv, "--out", str(tmp_path / "mine")])
-    tiny = ["--epochs", "1", "--classifier-epochs", "1", "--iterations", "1"]
+    tiny = TINY.split()
     train.main([*argv, "--out", str(tmp_path / "mine"), *tiny, "--overwrite"])
     assert (tmp_path / "mine" / "thesis.txt").exists() and results(tmp_path / "mine")
 
@@ -231,20 +174,25 @@ def command(*argv):
     )
 
 
-def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
-    argv, out = run
-    process = command(*argv, "--out", tmp_path / "run")
-    while not (tmp_path / "run" / "target.pt").exists():
+@pytest.fixture(scope="module")
+def tiny(toy, tmp_path_factory):
+    """Flags of a run of next to no training, and such a run."""
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    argv = ["--data", str(toy), "--n-forget", "2", *FAST, *TINY.split()]
+    train.main([*argv, "--out", str(out)])
+    return argv, out
+
+
+def test_ctrl_c_ends_with_one_line(tiny, tmp_path):
+    argv, out = tiny
+    process = command(*argv, "--out", tmp_path / "run", "--plus-updates", "5000")
+    while not (tmp_path / "run" / "dareu.pt").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.kill()
-    process.wait()
-    process = command(*argv, "--out", tmp_path / "run", "--iterations", "500")
-    first = process.stdout.readline(), process.stdout.readline()
-    assert "kept from an earlier run" in first[1]
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and stderr.strip().count("\n") == 0 and "interrupted" in stderr
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in stderr
+    assert stderr.strip().count("\n") == 0 and "owners; to be forgotten" in stdout
     train.main([*argv, "--out", str(tmp_path / "run")])
     assert results(tmp_path / "run")["models"] == results(out)["models"]
 
@@ -252,11 +200,11 @@ def test_a_killed_run_goes_on_and_ctrl_c_ends_with_one_line(run, tmp_path):
 @pytest.mark.parametrize(
     "name, content",
     [
-        ("target.pt", "cut"),
-        ("target.pt", "foreign"),
-        ("target.pt", "code"),
+        ("original.pt", "cut"),
+        ("original.pt", "foreign"),
+        ("original.pt", "code"),
         ("classifier.pt", "cut"),
-        ("unlearned.pt.part", "code"),
+        ("dareu_plus.pt", "code"),
     ],
 )
 def test_a_checkpoint_that_is_none_of_ours_is_named_and_left_alone(run, tmp_path, name, content):
@@ -264,7 +212,7 @@ def test_a_checkpoint_that_is_none_of_ours_is_named_and_left_alone(run, tmp_path
     shutil.copytree(out, tmp_path / "run")
     path = tmp_path / "run" / name
     if content == "cut":
-        path.write_bytes((out / "unlearned.pt").read_bytes()[:5000])
+        path.write_bytes((out / "dareu.pt").read_bytes()[:5000])
     else:
         torch.save(
             {"foreign": {"wte.weight": torch.zeros(2)}, "code": Touch(tmp_path / "touched")}[
@@ -292,16 +240,6 @@ class Touch:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize(
-    "algorithm, rows, iterations",
-    [("ppo", 6, 16), ("ppo", 64, 16), ("ppo", 128, 20), ("ppo", 321, 51), ("reinforce", 64, 24)],
-)
-def test_iterations_grow_with_the_forget_set(algorithm, rows, iterations):
-    config = parse(["--algorithm", algorithm], "")
-    size_rule(config, ["Some response."] * 640, rows)
-    assert config.iterations == iterations
-
-
 BAD = [
     (["--data", "missing.jsonl"], "missing.jsonl"),
     (["--forget", "Ann Le"], "'Ann Lee'"),
@@ -309,12 +247,12 @@ BAD = [
     (["--n-forget", "12"], "all 12 owners"),
     (["--n-forget", "0"], "no owner is forgotten"),
     (["--n-forget", "-1"], "--n-forget"),
-    (["--iterations", "0"], "--iterations"),
+    (["--plus-updates", "0"], "--plus-updates"),
     (["--kl-coef", "-0.1"], "--kl-coef"),
     (["--kl-coef", "nan"], "--kl-coef"),
     (["--lr", "inf"], "--lr"),
     (["--gamma", "1.5"], "--gamma"),
-    (["--group-size", "1"], "--group-size"),
+    (["--group-size", "0"], "--group-size"),
     (["--n-embd", "50"], "--n-embd"),
     (["--classifier-width", "30"], "--classifier-width"),
     (["--vocab-size", "100"], "--vocab-size"),
@@ -322,7 +260,7 @@ BAD = [
     (["--algorithm", "dpo"], "--algorithm"),
     (["--methods", "npo,sisa"], "'sisa'"),
     (["--methods", ","], "--methods"),
-    (["--reference-responses", "4"], "--reference-responses"),
+    (["--chi-eps", "0.9"], "--chi-eps"),
     (["--baseline-steps", "0"], "--baseline-steps"),
     (["--device", "tpu"], "--device"),
     (["--no-such-flag"], "--no-such-flag"),
@@ -339,7 +277,7 @@ BAD = [
     (["--from", "nowhere"], "nowhere/results.json"),
     (["--tokenizer", "llama"], "--tokenizer"),
     (["--reward", "rouge"], "--reward"),
-    (["--prompt-dropout", "1"], "--prompt-dropout"),
+    (["--ppo-steps", "0"], "--ppo-steps"),
     (["--temperature", "0"], "--temperature"),
     (["--rl-lr", "-1"], "--rl-lr"),
     (["--clip", "-0.1"], "--clip"),
@@ -380,7 +318,7 @@ def test_help_names_every_flag(capsys):
         train.main(["--help"])
     assert e.value.code == 0
     printed = capsys.readouterr().out
-    assert "--kl-coef" in printed and "--no-mask-prompt" in printed and "70,000" in printed
+    assert "--kl-coef" in printed and "--no-whiten" in printed and "70,000" in printed
 
 
 def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):
@@ -410,12 +348,7 @@ def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):
             "--methods",
             "dareu,idkpo",
             *FAST,
-            "--epochs",
-            "2",
-            "--classifier-epochs",
-            "2",
-            "--iterations",
-            "2",
+            *TINY.split(),
             "--baseline-steps",
             "2",
         ]
@@ -440,12 +373,7 @@ def small(tmp_path, rows, *flags):
             "--device",
             "cpu",
             *FAST,
-            "--epochs",
-            "2",
-            "--classifier-epochs",
-            "2",
-            "--iterations",
-            "2",
+            *TINY.split(),
             *flags,
         ]
     )
@@ -512,61 +440,34 @@ def test_five_hundred_owners_in_a_csv_file(tmp_path):
             "--forget-fraction",
             "0.01",
             *FAST,
-            "--epochs",
-            "1",
-            "--classifier-epochs",
-            "1",
-            "--iterations",
-            "1",
+            *TINY.split(),
         ]
     )
     assert results(tmp_path / "run")["forget"] == [f"owner {i}" for i in range(495, 500)]
 
 
-@pytest.mark.parametrize("moment", range(5))
-def test_killed_at_any_moment_the_same_command_ends_in_the_same_result(run, tmp_path, moment):
-    argv, out = run
-    rng, process = random.Random(moment), command(*argv, "--out", tmp_path / "run")
-    sentinel = [
-        "experiment.json",
-        "target.pt",
-        "retrained.pt",
-        "classifier.pt",
-        "unlearned.pt.part",
-    ][moment]
-    while not (tmp_path / "run" / sentinel).exists():
+@pytest.mark.parametrize("moment", ["experiment.json", *(f"{name}.pt" for name in CHECKPOINTS)])
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_result(tiny, tmp_path, moment):
+    argv, out = tiny
+    folder = tmp_path / "run"
+    process = command(*argv, "--out", folder)
+    while not (folder / moment).exists():
         assert process.poll() is None
         time.sleep(0.02)
-    time.sleep(rng.random() * 1.5)
+    time.sleep(random.Random(moment).random())
     process.kill()
     process.wait()
-    left = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
-    process = command(*argv, "--out", tmp_path / "run")
+    left = [name for name in CHECKPOINTS if (folder / f"{name}.pt").exists()]
+    process = command(*argv, "--out", folder)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
-    assert stdout.count("kept from an earlier run") == sum(
-        name in left for name in ("target.pt", "retrained.pt", "classifier.pt", "unlearned.pt")
-    )
-    again, whole = results(tmp_path / "run"), results(out)
-    assert (
-        again["models"] == whole["models"]
-        and again["attribution_by_owner"] == whole["attribution_by_owner"]
-    )
-    logs = [
-        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        for folder in (tmp_path / "run", out)
-    ]
-    for row in logs[0] + logs[1]:
-        row.pop("seconds")
-    assert (
-        logs[0] == logs[1]
-        and (tmp_path / "run" / "samples.jsonl").read_bytes()
-        == (out / "samples.jsonl").read_bytes()
-    )
-    assert (
-        not list((tmp_path / "run").glob("*.tmp"))
-        and not (tmp_path / "run" / "unlearned.pt.part").exists()
-    )
+    assert stdout.count(KEPT) == len(left)
+    again, whole = results(folder), results(out)
+    assert again["models"] == whole["models"]
+    assert again["attribution_by_owner"] == whole["attribution_by_owner"]
+    for name in ("log.jsonl", "samples.jsonl"):
+        assert (folder / name).read_bytes() == (out / name).read_bytes()
+    assert not list(folder.glob("*.tmp"))
 
 
 @pytest.mark.parametrize(
@@ -602,12 +503,7 @@ def test_very_small_data_in_any_script(tmp_path, texts):
             "--device",
             "cpu",
             *FAST,
-            "--epochs",
-            "2",
-            "--classifier-epochs",
-            "2",
-            "--iterations",
-            "2",
+            *TINY.split(),
         ]
     )
     assert results(tmp_path / "run")["forget"] == ["A, B"]

@@ -63,7 +63,7 @@ def unlearn(policy: GPT, attribute, forget, retain, limits, c):
         prompts = [x for x, _ in next(batches)]
         responses = generate(policy, prompts, temperature=c.plus_temperature, **limits)
         batch = pack(prompts, with_end(policy, prompts, responses, **limits), device)
-        kept = retain_batch(original, retain, limits, rng, c)
+        kept = retain_batch(original, retain, c.plus_retain_batch, limits, rng=rng, c=c)
         logp_all = log_probs(policy, batch, c.plus_temperature)
         logp = chosen(logp_all, batch)
         with torch.no_grad():

@@ -1,7 +1,8 @@
-"""The search of each loss-based method's learning rate and steps, on seeds of their own.
+"""The search of learning rates and steps, on seeds of their own.
 
-Every cell of the grid is one run: its ToW is read along the way at each number of steps. Each seed
-forgets another number of owners, so that what is chosen has to serve all three.
+DareU: the learning rate, of the paper's own grid, and |B_r|, which the paper does not give; two
+owners forgotten. The loss-based methods: learning rate and steps; each seed forgets another number
+of owners, so that what is chosen has to serve all three.
 """
 
 import json
@@ -15,7 +16,8 @@ SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40
 GRID_LR = [2.5e-5, 1e-4, 4e-4]
 GRID_STEPS = [8, 16, 32, 64, 128]
-RL_LR = [1e-4, 1.5e-4, 3e-4, 5e-4]  # DareU's, the paper's own grid
+RL_LR = [1e-4, 1.5e-4, 3e-4, 5e-4]
+RETAIN_BATCH = [32, 64, 128]
 
 
 def read_curves(folder):
@@ -28,36 +30,51 @@ def read_curves(folder):
     return curves
 
 
-def search(out, workers, flags=()):
-    """Choose the cell of the highest mean ToW for each method, and write SEARCH_FILE."""
-    names = ",".join(METHODS)
-    variants = {}
-    for lr in GRID_LR:
-        steps = ["--baseline-steps", max(GRID_STEPS)]
-        variants[f"search-{lr}"] = ["--methods", names, "--baseline-lr", lr, *steps]
-    for lr in RL_LR:
-        variants[f"search-dareu-{lr}"] = ["--methods", "dareu", "--rl-lr", lr]
+def search_dareu(out, workers, flags):
+    """DareU's learning rate and |B_r|: {"lr", "retain_batch": of the highest mean ToW, "grid"}."""
+    cells = [(lr, size) for lr in RL_LR for size in RETAIN_BATCH]
+    variants = {
+        f"dareu-{lr}-{size}": ["--methods", "dareu", "--rl-lr", lr, "--retain-batch", size]
+        for lr, size in cells
+    }
+    results = run_variants(variants, list(SEEDS), out, workers, flags=flags)
+    tow = {}
+    for lr, size in cells:
+        runs = [results[f"dareu-{lr}-{size}", seed] for seed in SEEDS]
+        tow[lr, size] = [r["models"]["dareu"]["tow"] for r in runs]
+    lr, size = max(cells, key=lambda cell: mean(tow[cell]))
+    grid = [{"lr": a, "retain_batch": b, "tow": values} for (a, b), values in tow.items()]
+    return {"lr": lr, "retain_batch": size, "grid": grid}
+
+
+def search_losses(out, workers, flags):
+    """{method: {"lr", "steps": those of the highest mean ToW, "grid": all}}."""
+    steps = ["--baseline-steps", max(GRID_STEPS)]
+    methods = ["--methods", ",".join(METHODS)]
+    variants = {f"losses-{lr}": [*methods, "--baseline-lr", lr, *steps] for lr in GRID_LR}
     tow = {method: {} for method in METHODS}
-    dareu = {lr: [] for lr in RL_LR}
     for seed, n_forget in SEEDS.items():
         more = [*flags, "--n-forget", n_forget]
-        results = run_variants(variants, [seed], out, workers, more)
+        run_variants(variants, [seed], out, workers, flags=more)
         for lr in GRID_LR:
-            curves = read_curves(out / f"search-{lr}-seed{seed}")
+            curves = read_curves(out / f"losses-{lr}-seed{seed}")
             for method in METHODS:
                 for step in GRID_STEPS:
                     tow[method].setdefault((lr, step), []).append(curves[method][step])
-        for lr in RL_LR:
-            models = results[f"search-dareu-{lr}", seed]["models"]
-            dareu[lr].append(models["dareu"]["tow"])
-    found = {"seeds and owners forgotten": SEEDS, "chosen by": "mean ToW", "methods": {}}
+    found = {}
     for method, cells in tow.items():
-        lr, steps = max(cells, key=lambda cell: mean(cells[cell]))
+        lr, n_steps = max(cells, key=lambda cell: mean(cells[cell]))
         grid = [{"lr": a, "steps": b, "tow": values} for (a, b), values in cells.items()]
-        found["methods"][method] = {"lr": lr, "steps": steps, "grid": grid}
-        print(f"{method:<12}lr {lr}, {steps} steps: mean ToW {mean(cells[lr, steps]):.3f}")
-    lr = max(dareu, key=lambda lr: mean(dareu[lr]))
-    grid = [{"lr": a, "tow": values} for a, values in dareu.items()]
-    found["methods"]["dareu"] = {"lr": lr, "grid": grid}
-    print(f"{'dareu':<12}lr {lr}: mean ToW {mean(dareu[lr]):.3f}")
+        found[method] = {"lr": lr, "steps": n_steps, "grid": grid}
+    return found
+
+
+def search(out, workers, flags=()):
+    """Search all methods, and write SEARCH_FILE."""
+    found = {"seeds and owners forgotten": SEEDS, "chosen by": "mean ToW"}
+    found["methods"] = {"dareu": search_dareu(out, workers, flags)}
+    print(found["methods"]["dareu"])
+    found["methods"] |= search_losses(out, workers, flags)
+    for method, chosen in found["methods"].items():
+        print(f"{method:<12}lr {chosen['lr']}, steps {chosen.get('steps', '-')}")
     write_json(SEARCH_FILE, found)

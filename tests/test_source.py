@@ -1,0 +1,129 @@
+"""An edited source file makes its stage run again, and no other."""
+
+import functools
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import FAST
+from minidareu import baselines, dareu
+from minidareu.attribution import train_classifier
+from minidareu.beyond import dareu_plus
+from minidareu.pretrain import train_lm
+from minidareu.source import source_digest, source_files
+
+ROOT = Path(__file__).parent.parent
+KEPT = "kept from an earlier run"
+
+
+def modules(function):
+    names = {name.removeprefix("minidareu.") for name in source_files(function.__module__)}
+    return names - {"minidareu", "beyond"}  # the packages themselves, which are empty
+
+
+def test_the_modules_of_each_stage():
+    assert modules(train_lm) == {"pretrain", "data", "files", "model"}
+    assert modules(train_classifier) == {"attribution", "data", "files", "model"}
+    assert modules(dareu.unlearn) == {"dareu", "rl", "attribution", "data", "files", "model"}
+    plus = {"beyond.dareu_plus", "dareu", "rl", "attribution", "data", "files", "model"}
+    assert modules(dareu_plus.unlearn) == plus
+    everywhere = modules(train_lm) | modules(dareu.unlearn) | modules(baselines.unlearn)
+    assert not everywhere & {"metrics", "evaluation", "likelihood", "results", "plot", "run"}
+
+
+def test_a_method_whose_source_can_not_be_known_has_no_digest():
+    beta = 0.1
+    assert source_digest(baselines.ga) and source_digest(baselines.ga, baselines.unlearn)
+    assert source_digest(baselines.ga) != source_digest(baselines.npo)
+    assert source_digest(lambda p, o, b: baselines.ga(p, o, b)) is None
+    assert source_digest(functools.partial(baselines.npo, beta=1.0)) is None
+
+    def closure(policy, original, batches):
+        return beta * baselines.ga(policy, original, batches)
+
+    assert source_digest(closure) is None
+    namespace = {"__name__": "typed_in"}
+    exec("def typed(policy, original, batches): return 0", namespace)
+    assert source_digest(namespace["typed"]) is None
+
+
+def test_a_users_own_modules_count(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_helper.py").write_text("SCALE = 1\n")
+    code = "import my_helper\nimport numpy\ndef mine(p, o, b):\n    return my_helper.SCALE\n"
+    (tmp_path / "my_method.py").write_text(code)
+    mine = importlib.import_module("my_method").mine
+    assert set(source_files("my_method")) == {"my_method", "my_helper"}, "not numpy's"
+    before = source_digest(mine)
+    (tmp_path / "my_helper.py").write_text("SCALE = 2\n")
+    assert source_digest(mine) != before
+
+
+@pytest.fixture(scope="module")
+def copy(toy, tmp_path_factory):
+    """A copy of the project, and the command of a tiny run in it."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "minidareu", folder / "minidareu")
+    shutil.copy(ROOT / "train.py", folder)
+    tiny = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --plus-updates 1"
+    flags = ["--data", str(toy), "--n-forget", "2", *FAST, *tiny.split(), "--ppo-steps", "1"]
+    command = [sys.executable, "train.py", *flags, "--out", "run"]
+
+    def run(*more):
+        process = subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        return [line.split(":")[0] for line in process.stdout.splitlines() if KEPT in line]
+
+    assert run() == []
+    return folder, run
+
+
+STAGES = ["original model", "retrained model", "classifiers", "dareu", "dareu_plus"]
+
+
+@pytest.mark.parametrize(
+    "edited, kept",
+    [
+        ("minidareu/metrics.py", STAGES),
+        ("minidareu/results.py", STAGES),
+        ("minidareu/plot.py", STAGES),
+        ("minidareu/rl.py", STAGES[:3]),
+        ("minidareu/dareu.py", STAGES[:3]),
+        ("minidareu/beyond/dareu_plus.py", STAGES[:4]),
+        ("minidareu/beyond/added.py", STAGES[:2]),
+        ("minidareu/attribution.py", STAGES[:2]),
+        ("minidareu/pretrain.py", STAGES[2:3]),
+        ("minidareu/tokenizer.py", []),
+        ("minidareu/model.py", []),
+    ],
+)
+def test_an_edit_runs_what_depends_on_it_again(copy, edited, kept):
+    folder, run = copy
+    assert run() == STAGES, "nothing has changed since the test before"
+    path = folder / edited
+    path.write_text(path.read_text() + "\n# edited\n")
+    assert run() == kept
+
+
+def test_an_edited_metric_shows(copy):
+    folder, run = copy
+    run()
+    path = folder / "minidareu/metrics.py"
+    text = path.read_text()
+    changed = text.replace("return lcs[-1] / max", "return 0.5 * lcs[-1] / max")
+    assert changed != text
+    before = json.loads((folder / "run/results.json").read_text())["models"]
+    path.write_text(changed)
+    assert run() == STAGES
+    after = json.loads((folder / "run/results.json").read_text())["models"]
+    for name, scores in after.items():
+        assert scores["forget"] == pytest.approx(before[name]["forget"] / 2)
+    log = [json.loads(line) for line in (folder / "run/log.jsonl").read_text().splitlines()]
+    last = [row for row in log if row["method"] == "dareu"][-1]
+    assert last["scores"]["forget"] == after["dareu"]["forget"]
+    path.write_text(text)
