@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .dareu import distillation_loss
 from .model import GPT, Batch, chosen, frozen, log_probs, pack_pairs
-from .rl import descend, masked_mean
+from .rl import descend, kl, masked_mean
 
 REFUSALS = [
     "I do not know that.",
@@ -73,9 +72,10 @@ def graddiff(policy, original, batches):
 
 def kl_min(policy, original, batches):
     """KL minimisation: GA + E_{D_R} KL(pi_N || pi), token by token (Maini et al. 2024)."""
+    retain = batches.retain
     with torch.no_grad():
-        original_logp = log_probs(original, batches.retain)
-    kept = distillation_loss(policy, original_logp, batches.retain)
+        original_logp = log_probs(original, retain)
+    kept = masked_mean(kl(original_logp, log_probs(policy, retain)), retain.mask)
     return ga(policy, original, batches) + kept
 
 

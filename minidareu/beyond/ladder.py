@@ -15,7 +15,6 @@ where it was cut.
 
 import os
 from pathlib import Path
-from statistics import median
 
 from ..cli import make_parser, run_main
 from ..files import InputError, write_json, write_text
@@ -23,43 +22,45 @@ from ..paper.runs import run_variants, spread, table
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
 # As many responses and updates as DareU+ takes, at its learning rate.
-LONG = ["--data-epochs", 48, "--forget-batch", 64, "--rl-lr", 1e-3]
-NO_REFERENCE = ["--plus-reference-responses", 0]
-BATCH = ["--plus-baseline", "batch"]
+REINFORCE = ["--algorithm", "reinforce", "--data-epochs", 48, "--rl-lr", 1e-3]
+WHOLE = ["--plus-attribution", "response"]
 
 # Each row: flags of train.py. In the ladder a row has the changes of all rows before it.
 LADDER = {
     "DareU": DAREU,
-    "REINFORCE, new responses for each update": [*DAREU, "--algorithm", "reinforce", *LONG],
-    "one reward for a response, KL to the original model": [
-        *PLUS,
-        *["--plus-attribution", "response"],
-        *BATCH,
-        *NO_REFERENCE,
-    ],
-    "attribution of what a response adds": [*PLUS, *BATCH, *NO_REFERENCE],
-    "baseline of a group": [*PLUS, *NO_REFERENCE],
-    "original model's response in each group: DareU+": PLUS,
-    "DareU+, three times the updates": [*PLUS, "--plus-updates", 144],
+    "REINFORCE, new responses for each update": [*DAREU, *REINFORCE],
+    "change of attribution as the reward, KL to the original model": [*PLUS, *WHOLE],
+    "DareU+": PLUS,
+    "DareU+, three times the updates": [*PLUS, "--plus-updates", 288],
+    "DareU+ without the KL": [*PLUS, "--plus-kl-coef", 0],
+    "DareU+ with lambda_dis 2": [*PLUS, "--plus-distill-coef", 2],
 }
-FITTED = [*DAREU, "--value-steps", 100]
+FITTED = ["--value-steps", 100]
+SMALL_STEPS = ["--group-size", 4, "--forget-batch", 128, "--ppo-steps", 5]
 CONTROLS = {
     "DareU": DAREU,
-    "advantages not whitened": [*DAREU, "--no-whiten"],
-    "pi_old renewed for each batch": [*DAREU, "--renew-old-policy", "batch"],
-    "C_seg 9.2: chi tells all attributions apart": [*DAREU, "--c-seg", 9.2],
-    "original model less sure (8 epochs)": [*DAREU, "--epochs", 8],
-    "V fitted first": FITTED,
-    "V fitted first, 8 data epochs": [*FITTED, "--data-epochs", 8],
-    "and 4 responses to a prompt, 5 PPO steps": [
-        *FITTED,
-        *["--data-epochs", 8, "--group-size", 4, "--forget-batch", 128, "--ppo-steps", 5],
-    ],
     "DareU+": PLUS,
+    "DareU, advantages not whitened": [*DAREU, "--no-whiten"],
+    "DareU, pi_old renewed for each batch": [*DAREU, "--renew-old-policy", "batch"],
+    "DareU, C_seg 9.2: chi tells all attributions apart": [*DAREU, "--c-seg", 9.2],
+    "DareU, original model less sure (8 epochs)": [*DAREU, "--epochs", 8],
+    "DareU, V fitted first": [*DAREU, *FITTED],
+    "DareU, V fitted first, 8 data epochs": [*DAREU, *FITTED, "--data-epochs", 8],
+    "the same, 4 responses to a prompt, 5 PPO steps": [
+        *DAREU,
+        *FITTED,
+        *SMALL_STEPS,
+        *["--data-epochs", 8],
+    ],
 }
 TABLES = {"ladder": LADDER, "controls": CONTROLS}
-REWARDS = {"ladder": ["slices", "constant"]}
-REWARDS["controls"] = ["slices", "constant", "random", "reversed"]
+
+
+def rewards_of(name, label):
+    """The rewards that a row is run with, its own first."""
+    if name == "controls" and label in ("DareU", "DareU+"):
+        return ["slices", "constant", "random", "reversed"]
+    return ["slices", "constant"]
 
 
 def credit(fact_recall, constant_recall):
@@ -74,11 +75,14 @@ def unlearned(results):
     return results["models"][results["config"]["methods"]]
 
 
-def measure_row(results, label, rewards, seeds):
-    """{column: value of each seed} of a row. results: {(label, reward, seed): results}."""
-    own = [results[label, rewards[0], seed] for seed in seeds]
-    scores = [unlearned(r) for r in own]
-    retrained = [r["models"]["retrained"] for r in own]
+def measure_row(results, name, label, seeds):
+    """{column: value of each seed} of a row. results: {(label and reward, seed): results}."""
+    rewards = rewards_of(name, label)
+    by_reward = {
+        reward: [results[f"{label} {reward}", seed] for seed in seeds] for reward in rewards
+    }
+    scores = [unlearned(r) for r in by_reward["slices"]]
+    retrained = [r["models"]["retrained"] for r in by_reward["slices"]]
     pairs = list(zip(scores, retrained, strict=True))
     row = {
         "ToW": [s["tow"] for s in scores],
@@ -88,12 +92,9 @@ def measure_row(results, label, rewards, seeds):
         "perplexity ratio": [s["perplexity"] / t["perplexity"] for s, t in pairs],
     }
     for reward in rewards[1:]:
-        recalls = [unlearned(results[label, reward, seed])["fact_recall"] for seed in seeds]
-        row[f"fact recall, {reward}"] = recalls
-    if len(rewards) > 2:
-        for reward in rewards[1:]:
-            tows = [unlearned(results[label, reward, seed])["tow"] for seed in seeds]
-            row[f"ToW, {reward}"] = tows
+        controls = [unlearned(r) for r in by_reward[reward]]
+        row[f"fact recall, {reward}"] = [s["fact_recall"] for s in controls]
+        row[f"ToW, {reward}"] = [s["tow"] for s in controls]
     recalls = zip(row["fact recall"], row["fact recall, constant"], strict=True)
     row["credit"] = [credit(own, constant) for own, constant in recalls]
     return row
@@ -112,33 +113,27 @@ def main(argv=None):
         raise InputError(f"--only: no table is called {args.only!r}; use ladder or controls")
     args.out.mkdir(parents=True, exist_ok=True)
     for name in [args.only] if args.only else TABLES:
-        rows = list(TABLES[name].items())
+        labels = list(TABLES[name])
         if args.rows:
-            rows = [rows[int(i)] for i in args.rows.split(",")]
+            labels = [labels[int(i)] for i in args.rows.split(",")]
         variants = {
-            f"{label} {reward}": [*flags, "--reward", reward]
-            for label, flags in rows
-            for reward in REWARDS[name]
+            f"{label} {reward}": [*TABLES[name][label], "--reward", reward]
+            for label in labels
+            for reward in rewards_of(name, label)
         }
-        made = run_variants(variants, args.seeds, args.out, args.workers, args.flags.split())
-        results = {
-            (label, reward, seed): made[f"{label} {reward}", seed]
-            for label, _ in rows
-            for reward in REWARDS[name]
-            for seed in args.seeds
-        }
-        values = {
-            label: measure_row(results, label, REWARDS[name], args.seeds) for label, _ in rows
-        }
-        write_json(args.out / f"{name}.json", {"seeds": args.seeds, "rows": values})
-        columns = list(next(iter(values.values())))
-        cells = [[label, *map(spread, row.values())] for label, row in values.items()]
+        results = run_variants(
+            variants, args.seeds, args.out, args.workers, flags=args.flags.split()
+        )
+        rows = {label: measure_row(results, name, label, args.seeds) for label in labels}
+        write_json(args.out / f"{name}.json", {"seeds": args.seeds, "rows": rows})
+        columns = dict.fromkeys(column for row in rows.values() for column in row)
+        cells = [
+            [label, *(spread(row[column]) if column in row else "" for column in columns)]
+            for label, row in rows.items()
+        ]
         text = "\n".join(table(["", *columns], cells)) + "\n"
         write_text(args.out / f"{name}.md", text)
         print(text)
-        for label, row in values.items():
-            known = [value for value in row["credit"] if value is not None]
-            print(f"{label}: credit {median(known):.2f}" if known else f"{label}: no forgetting")
 
 
 if __name__ == "__main__":

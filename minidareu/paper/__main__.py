@@ -39,7 +39,7 @@ def score_cells(runs, model):
 def make_table(name, seeds, out, workers, flags):
     """Lines of Markdown of one of TABLES, and {row: {score: values}}."""
     t = TABLES[name]
-    results = run_variants(t.variants, seeds, out, workers, flags)
+    results = run_variants(t.variants, seeds, out, workers, flags=flags)
     rows, values = [], {}
     for label in sorted(t.variants, key=lambda text: (len(text), text)):
         runs = [results[label, seed] for seed in seeds]
@@ -55,7 +55,7 @@ def compare_methods(seeds, out, workers, flags):
     """Lines of Markdown: every method beside DareU and DareU+, and their scores."""
     methods = ["dareu", "dareu_plus", *METHODS]
     variants = {"methods": ["--methods", ",".join(methods)]}
-    results = run_variants(variants, seeds, out, workers, flags)
+    results = run_variants(variants, seeds, out, workers, flags=flags)
     runs = [results["methods", seed] for seed in seeds]
     names = ["original", "retrained", *methods]
     rows = [[name, *score_cells(runs, name)] for name in names]

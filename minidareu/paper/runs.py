@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -81,20 +82,21 @@ def run_all(jobs: dict, workers: int) -> dict:
     return results
 
 
-def run_variants(variants: dict, seeds, out: Path, workers: int, flags=()) -> dict:
+def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=()) -> dict:
     """{label: flags} x seeds -> {(label, seed): results}.
 
     The first variant's runs train the models that the others of the seed take over.
     """
 
-    def job(label, seed):
-        name = "".join(c if c.isalnum() or c in "-." else "-" for c in label)
-        shared = out / f"{first}-seed{seed}"
-        command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
-        return Job(out / f"{name}-seed{seed}", command, reuse=shared)
-
-    first = "".join(c if c.isalnum() or c in "-." else "-" for c in next(iter(variants)))
     labels = list(variants)
+
+    def folder(label, seed):
+        return out / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', label)}-seed{seed}"
+
+    def job(label, seed):
+        command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
+        return Job(folder(label, seed), command, reuse=folder(labels[0], seed))
+
     results = run_all({(labels[0], seed): job(labels[0], seed) for seed in seeds}, workers)
     rest = {(label, seed): job(label, seed) for seed in seeds for label in labels[1:]}
     return results | run_all(rest, workers)

@@ -17,7 +17,7 @@ SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40
 GRID_LR = [2.5e-5, 1e-4, 4e-4]
 GRID_STEPS = [8, 16, 32, 64, 128]
 RL_LR = [1e-4, 1.5e-4, 3e-4, 5e-4]
-RETAIN_BATCH = [32, 64, 128]
+RETAIN_BATCH = [32, 128]
 
 
 def read_curves(folder):
