@@ -1,0 +1,173 @@
+"""Many runs: which are made, what is taken over, and the tables of made-up results."""
+
+import importlib
+import json
+
+import pytest
+
+from minidareu.beyond import ladder
+from minidareu.files import InputError
+from minidareu.paper import runs, search
+from minidareu.paper.tables import TABLES
+
+paper = importlib.import_module("minidareu.paper.__main__")
+SCORES = "forget retain test tow attribution fact_recall name_kept perplexity".split()
+
+
+def made_up(method="dareu", **scores):
+    base = dict.fromkeys(SCORES, 0.5)
+    retrained = {**base, "tow": 1.0, "fact_recall": 0.1, "perplexity": 2.0}
+    models = {"original": base, "retrained": retrained, method: {**base, **scores}}
+    return {"models": models, "config": {"methods": method}}
+
+
+def test_spread_and_table():
+    assert runs.spread([0.3, None, 0.1, 0.2]) == "0.200 (0.100 to 0.300)"
+    assert runs.spread([None]) == "-"
+    assert runs.table(["a", "b"], [["1", "2"]]) == ["", "| a | b |", "| --- | --- |", "| 1 | 2 |"]
+
+
+def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
+    jobs = []
+
+    def fake(job, threads):
+        jobs.append(job)
+        return made_up(tow=0.9)
+
+    monkeypatch.setattr(runs, "run", fake)
+    variants = {"one": ["--ppo-steps", 5], "two, more": ["--ppo-steps", 9]}
+    results = runs.run_variants(variants, [7, 8], tmp_path, 2, flags=["--n-forget", 3])
+    assert set(results) == {(label, seed) for label in variants for seed in (7, 8)}
+    assert {job.folder.name for job in jobs[:2]} == {"one-seed7", "one-seed8"}, "these come first"
+    for job in jobs:
+        assert job.reuse == tmp_path / f"one-{job.folder.name.split('-')[-1]}"
+        assert job.flags[job.flags.index("--n-forget") + 1] == 3
+    assert {job.folder.name for job in jobs[2:]} == {"two-more-seed7", "two-more-seed8"}
+
+
+def test_a_run_is_made_once_and_a_failing_one_is_one_line(toy, tmp_path):
+    from conftest import FAST
+
+    tiny = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --methods dareu"
+    flags = ["--data", str(toy), *FAST, *tiny.split(), "--ppo-steps", 1]
+    job = runs.Job(tmp_path / "run", flags)
+    results = runs.run(job, threads=1)
+    before = (tmp_path / "run/results.json").stat().st_mtime_ns
+    assert runs.run(job, threads=1) == results
+    assert (tmp_path / "run/results.json").stat().st_mtime_ns == before
+    with pytest.raises(InputError) as e:
+        runs.run(runs.Job(tmp_path / "bad", ["--no-such-flag"]), threads=1)
+    assert "\n" not in str(e.value) and "bad.txt" in str(e.value)
+    assert "--no-such-flag" in (tmp_path / "bad.txt").read_text()
+
+
+def test_a_table_of_the_paper(tmp_path, monkeypatch, capsys):
+    tow = {"1": 0.95, "2": 0.9, "3": 0.8}
+
+    def fake(variants, seeds, out, workers, flags):
+        rows = {(label, seed): tow[label] + seed / 100 for label in variants for seed in seeds}
+        return {key: made_up(tow=value) for key, value in rows.items()}
+
+    monkeypatch.setattr(paper, "run_variants", fake)
+    paper.main(["table13", "--seeds", "0", "1", "2", "--out", str(tmp_path)])
+    text = (tmp_path / "table13.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    by_label = {row[0].strip("| "): row for row in rows}
+    assert by_label["2"][4] == "0.910 (0.900 to 0.920)" and by_label["2"][-1] == "0.793 |"
+    assert list(by_label)[2:] == ["retrained", "1", "2", "3"]
+    found = json.loads((tmp_path / "table13.json").read_text())
+    assert [scores["tow"] for scores in found["rows"]["3"]] == pytest.approx([0.8, 0.81, 0.82])
+    assert text.strip() in capsys.readouterr().out
+
+
+def test_the_tables_are_listed_and_an_unknown_one_is_one_line(tmp_path, capsys):
+    paper.main([])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in TABLES)
+    for t in TABLES.values():
+        assert set(t.variants) == set(t.reported)
+    with pytest.raises(InputError, match="table99"):
+        paper.main(["table99", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_credit_by_hand():
+    assert ladder.credit(0.1, 1.0) == 1
+    assert ladder.credit(0.3, 0.3) == 0
+    assert ladder.credit(0.2, 0.6) == pytest.approx(0.5)
+    assert ladder.credit(1.0, 1.0) is None and ladder.credit(None, 0.5) is None
+
+
+def test_the_ladder_of_made_up_runs(tmp_path, monkeypatch):
+    def fake(variants, seeds, out, workers, flags):
+        results = {}
+        for label, given in variants.items():
+            for seed in seeds:
+                method = given[given.index("--methods") + 1]
+                reward = given[given.index("--reward") + 1]
+                recall = {"slices": 0.2, "constant": 0.6 + seed / 10}.get(reward, 0.9)
+                results[label, seed] = made_up(method, fact_recall=recall, perplexity=3.0)
+        return results
+
+    monkeypatch.setattr(ladder, "run_variants", fake)
+    ladder.main(["--seeds", "0", "1", "2", "--out", str(tmp_path)])
+    for name, rows in ladder.TABLES.items():
+        found = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+        assert list(found) == list(rows)
+        row = found["DareU+"]
+        assert row["credit"] == pytest.approx([0.5, 0.625, 0.75])
+        assert row["perplexity ratio"] == [1.5] * 3
+        assert ("fact recall, random" in row) == (name == "controls")
+    with pytest.raises(InputError, match="--only"):
+        ladder.main(["--only", "nothing", "--out", str(tmp_path)])
+
+
+def test_every_row_of_the_ladder_is_a_command_that_train_takes():
+    from minidareu.config import parse
+
+    for name, rows in ladder.TABLES.items():
+        for label, flags in rows.items():
+            for reward in ladder.rewards_of(name, label):
+                config = parse([*map(str, flags), "--reward", reward], "")
+                assert config.reward == reward
+    for t in TABLES.values():
+        for flags in t.variants.values():
+            parse([*map(str, flags)], "")
+
+
+def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
+    """`train.py` replaced by a formula: ToW falls with the distance from 1e-4 and 32 steps."""
+
+    def tow(lr, steps, seed):
+        return 1 - abs(float(lr) - 1e-4) * 100 - abs(steps - 32) / 128 - (seed - 100) / 100
+
+    def fake(variants, seeds, out, workers, flags):
+        results = {}
+        for label, given in variants.items():
+            for seed in seeds:
+                folder = out / f"{label}-seed{seed}"
+                folder.mkdir(parents=True, exist_ok=True)
+                if "--rl-lr" in given:
+                    lr = given[given.index("--rl-lr") + 1]
+                    size = given[given.index("--retain-batch") + 1]
+                    results[label, seed] = made_up(tow=tow(lr, 32, seed) + size / 1000)
+                    continue
+                lr = given[given.index("--baseline-lr") + 1]
+                log = [
+                    {"method": m, "step": s, "scores": {"tow": tow(lr, s, seed)}}
+                    for m in search.METHODS
+                    for s in (4, 8, 16, 32, 64, 128)
+                ]
+                text = "".join(json.dumps(row) + "\n" for row in log)
+                (folder / "log.jsonl").write_text(text)
+        return results
+
+    monkeypatch.setattr(search, "run_variants", fake)
+    monkeypatch.setattr(search, "SEARCH_FILE", tmp_path / "search.json")
+    search.search(tmp_path, 2)
+    found = json.loads((tmp_path / "search.json").read_text())["methods"]
+    assert set(found) == {"dareu", *search.METHODS}
+    assert (found["npo"]["lr"], found["npo"]["steps"]) == (1e-4, 32)
+    assert (found["dareu"]["lr"], found["dareu"]["retain_batch"]) == (1e-4, 128)
+    cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["steps"] == 8)
+    assert cell["tow"] == pytest.approx([tow(4e-4, 8, seed) for seed in search.SEEDS])

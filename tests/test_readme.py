@@ -1,0 +1,37 @@
+"""The README beside the code: every link of its table from equation to code, its tree, its limits."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\[`([\w.]+)`\]\(([\w/.]+)#L(\d+)\)")
+
+
+def test_every_link_from_equation_to_code_points_at_the_line_that_defines_the_name():
+    links = LINK.findall(README)
+    assert len(links) >= 15
+    for name, file, line in links:
+        text = (ROOT / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+        name = name.split(".")[-1]
+        assert re.match(rf"\s*(def|class) {name}\b|{name} = ", text), f"{file}:{line}: {text!r}"
+
+
+@pytest.mark.parametrize("page", [p for p in ROOT.rglob("README.md") if ".ci" not in p.parts])
+def test_links_to_files_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_tree_names_every_module_of_the_method():
+    tree = README[README.index("## The code, in reading order") :].split("\n## ")[0]
+    named = set(re.findall(r"(\w+)\.py", tree))
+    there = {path.stem for path in (ROOT / "minidareu").glob("*.py")} - {"__init__"}
+    assert there - {"files", "cli"} <= named and named - {"train"} <= there
+
+
+def test_it_can_be_read_in_one_sitting():
+    assert len(README.splitlines()) <= 250
