@@ -31,7 +31,7 @@ LADDER = {
     "REINFORCE, new responses for each update": [*DAREU, *REINFORCE],
     "change of attribution as the reward, KL to the original model": [*PLUS, *WHOLE],
     "DareU+": PLUS,
-    "DareU+, three times the updates": [*PLUS, "--plus-updates", 288],
+    "DareU+ with three times the updates": [*PLUS, "--plus-updates", 288],
     "DareU+ without the KL": [*PLUS, "--plus-kl-coef", 0],
     "DareU+ with lambda_dis 2": [*PLUS, "--plus-distill-coef", 2],
 }
@@ -60,6 +60,8 @@ def rewards_of(name, label):
     """The rewards that a row is run with, its own first."""
     if name == "controls" and label in ("DareU", "DareU+"):
         return ["slices", "constant", "random", "reversed"]
+    if name == "ladder" and label.startswith("DareU+ "):
+        return ["slices"]  # a setting of DareU+, not a step towards it
     return ["slices", "constant"]
 
 
@@ -95,8 +97,9 @@ def measure_row(results, name, label, seeds):
         controls = [unlearned(r) for r in by_reward[reward]]
         row[f"fact recall, {reward}"] = [s["fact_recall"] for s in controls]
         row[f"ToW, {reward}"] = [s["tow"] for s in controls]
-    recalls = zip(row["fact recall"], row["fact recall, constant"], strict=True)
-    row["credit"] = [credit(own, constant) for own, constant in recalls]
+    if "constant" in rewards:
+        recalls = zip(row["fact recall"], row["fact recall, constant"], strict=True)
+        row["credit"] = [credit(own, constant) for own, constant in recalls]
     return row
 
 
