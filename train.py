@@ -58,19 +58,22 @@ def main(argv=None):
     # 5. Unlearning: each method makes a copy of the original model forget.
     log = []
     for name in run.methods:
-        states[name] = unlearning_stage(run, name, start, states, models, classifiers)
-        log += scored_log(run, name, states[name], evaluator, retrained)
+        states[name] = unlearning_stage(
+            run, name, start, states, models=models, classifiers=classifiers
+        )
+        log += scored_log(run, name, states[name], evaluator, retrained=retrained)
         models[name] = model_of(run, states[name])
         evaluations[name] = evaluate_fully(models[name], evaluator, retrained)
 
     # 6. Files, and what came of it.
     seconds = {name: state["seconds"] for name, state in states.items()}
-    seconds["total"] = time.perf_counter() - began
+    kept = sum(state["seconds"] for state in states.values() if state["kept"])
+    seconds["total"] = time.perf_counter() - began + kept
     accuracy = {
         name: owner_accuracy(classifier, *run.labelled(run.split.test))
         for name, classifier in classifiers.items()
     }
-    write_results(run, evaluations, log, seconds, accuracy)
+    write_results(run, evaluations, log, seconds, accuracy=accuracy)
     print_scores(evaluations, all_scores=run.config.all_scores)
     print_samples(run, evaluations)
 
@@ -120,7 +123,7 @@ def model_of(run, state):
 def classifier_stage(run):
     """Phase 1 of Algorithm 1, and DareU+'s classifier."""
     c, rows = run.config, run.labelled(run.train)
-    settings = dict(batch_size=c.classifier_batch, seed=c.seed)
+    settings = {"batch_size": c.classifier_batch, "seed": c.seed}
 
     def make():
         whole, added = classifiers_of(run).values()
@@ -167,7 +170,7 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     policy = copy.deepcopy(models["original"])
     if start:
         policy.load_state_dict(start[name]["model"])
-    updates, total, source = method_updates(run, name, policy, models, classifiers)
+    updates, total, source = method_updates(run, name, policy, models, classifiers=classifiers)
 
     def make():
         log, snapshots = [], {}
@@ -199,7 +202,7 @@ def method_updates(run, name, policy, models, classifiers):
     retain = [run.pairs[r] for r in run.split.retain]
     if name == "dareu":
         attribute = partial(prefix_attribution, classifiers["response"])
-        updates = dareu.unlearn(policy, attribute, forget, retain, run.limits, c)
+        updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, c=c)
         return updates, dareu.count_updates(len(forget), c), source_digest(dareu.unlearn)
     if name == "dareu_plus":
         if c.plus_attribution == "exact":
@@ -209,7 +212,7 @@ def method_updates(run, name, policy, models, classifiers):
             function = forget_attribution
             classifier = classifiers[c.plus_attribution]
             attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-        updates = dareu_plus.unlearn(policy, attribute, forget, retain, run.limits, c)
+        updates = dareu_plus.unlearn(policy, attribute, forget, retain, limits=run.limits, c=c)
         return updates, c.plus_updates, source_digest(dareu_plus.unlearn, function)
     loss, lr, steps = baselines.METHODS[name]
     lr, steps = c.baseline_lr or lr, c.baseline_steps or steps

@@ -24,7 +24,14 @@ class OwnerClassifier(nn.Module):
         super().__init__()
         self.start_id = vocab_size  # read before the first token
         self.n_owners = n_owners
-        self.trunk = GPT(GPTConfig(vocab_size + 1, block_size + 1, n_layer, 4, n_embd))
+        config = GPTConfig(
+            vocab_size=vocab_size + 1,
+            block_size=block_size + 1,
+            n_layer=n_layer,
+            n_head=4,
+            n_embd=n_embd,
+        )
+        self.trunk = GPT(config)
         self.head = nn.Linear(n_embd, n_owners)
 
     def forward(self, idx: Tensor) -> Tensor:
@@ -83,7 +90,9 @@ def train_classifier(
     rows = [classifier.visible(x, y) for x, y in zip(prompts, responses, strict=True)]
     lengths = [len(row) for row in rows]
     y = torch.tensor(owners, device=device)
-    passes = [classifier_batches(owners, batch_size, order, lengths, rng) for _ in range(epochs)]
+    passes = [
+        classifier_batches(owners, batch_size, order, lengths, rng=rng) for _ in range(epochs)
+    ]
     steps = sum(map(len, passes))
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True

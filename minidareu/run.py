@@ -92,16 +92,8 @@ def prepare(config: Config) -> Run:
             f"--from {config.from_run}: began with other data than {config.data} holds now; "
             "put them back"
         )
-    requests = earlier.get("requests", [earlier["forget"]]) if earlier else []
-    names = pick_owners(
-        owners,
-        config.forget,
-        config.n_forget,
-        fraction=config.forget_fraction,
-        seed=config.seed,
-        forgotten=[name for request in requests for name in request],
-    )
-    requests = [*requests, names]
+    requests = pick_requests(config, owners, earlier)
+    names = requests[-1]
     split = split_records(records, requests[0], config.test_fraction, config.seed)
     for more in requests[1:]:
         split = forget_more(split, more)
@@ -115,7 +107,7 @@ def prepare(config: Config) -> Run:
     n_forget_rows = sum(r.owner in names for r in split.forget)
     size_rule(config, [r.response for r in train], n_forget_rows)
     tokenizer = make_tokenizer(config, train)
-    records, train, split = fit_to_context(config, tokenizer, records, train, split)
+    records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     longest_prompt = max(len(x) for x, _ in pairs.values())
@@ -132,11 +124,29 @@ def prepare(config: Config) -> Run:
         tokenizer=tokenizer,
         pairs=pairs,
         gpt_config=GPTConfig(
-            tokenizer.n_vocab, config.block_size, config.n_layer, config.n_head, config.n_embd
+            vocab_size=tokenizer.n_vocab,
+            block_size=config.block_size,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            n_embd=config.n_embd,
         ),
         limits={"max_new_tokens": max_new_tokens, "eos_id": tokenizer.eot_token},
         forget_owners=[split.owners.index(name) for name in split.forget_owners],
     )
+
+
+def pick_requests(config, owners, earlier):
+    """Lists of the owners of each request, this run's own last. Raises InputError."""
+    requests = earlier.get("requests", [earlier["forget"]]) if earlier else []
+    names = pick_owners(
+        owners,
+        config.forget,
+        config.n_forget,
+        fraction=config.forget_fraction,
+        seed=config.seed,
+        forgotten=[name for request in requests for name in request],
+    )
+    return [*requests, names]
 
 
 def take_over(config):

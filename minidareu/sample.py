@@ -102,7 +102,7 @@ def main(argv=None):
     torch.manual_seed(args.seed)
 
     def print_answers(prompts):
-        for row in answer(run, models, classifier, prompts, args.temperature):
+        for row in answer(run, models, classifier, prompts, temperature=args.temperature):
             if args.json:
                 print(json.dumps(row, ensure_ascii=False), flush=True)
             else:

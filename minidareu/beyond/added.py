@@ -52,7 +52,7 @@ def splice(idx: Tensor, owner: Tensor, n_owners: int, hidden_id: int, noise: flo
 
 def spliced_loss(classifier, idx, owner, noise=0.1) -> Tensor:
     """Cross-entropy with the labels of `splice`, the mean over all tokens."""
-    idx, share, mask = splice(idx, owner, classifier.n_owners, classifier.start_id, noise)
+    idx, share, mask = splice(idx, owner, classifier.n_owners, classifier.start_id, noise=noise)
     cross_entropy = -(share * classifier(idx).log_softmax(dim=-1)).sum(dim=-1)
     return (cross_entropy * mask).sum() / mask.sum()
 

@@ -130,7 +130,8 @@ def along_the_policy(run, evaluator):
         return forget_attribution(classifier, prompts, responses, run.forget_owners)
 
     samples = {}
-    for row in dareu_plus.unlearn(policy, attribute, forget, retain, run.limits, run.config):
+    updates = dareu_plus.unlearn(policy, attribute, forget, retain, limits=run.limits, c=run.config)
+    for row in updates:
         step = row["step"]
         if step & (step - 1) == 0 or step == run.config.plus_updates:
             prompts = [x for x, _ in forget] * PER_PROMPT

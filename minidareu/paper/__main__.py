@@ -89,7 +89,7 @@ def main(argv=None):
         if name == "methods":
             lines, values = compare_methods(args.seeds, args.out, args.workers, flags)
         else:
-            lines, values = make_table(name, args.seeds, args.out, args.workers, flags)
+            lines, values = make_table(name, args.seeds, args.out, args.workers, flags=flags)
         text = "\n".join(lines) + "\n"
         write_json(args.out / f"{name}.json", {"seeds": args.seeds, "rows": values})
         write_text(args.out / f"{name}.md", text)
