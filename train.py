@@ -189,7 +189,7 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     before = [states[part]["key"] for part in ("original", "retrained", "classifier")]
     stages = [name] if name in ("dareu", "dareu_plus") else ["baselines"]
     flags = flags_of(run.config, [*stages, "shared"])
-    key = stage_key(flags, before, run.identity, earlier, source)
+    key = stage_key([flags, run.identity, before], earlier, source)
     state = stage(run.path(name), key, make, reuse=run.config.reuse)
     print_stage(name, state)
     return state
