@@ -127,8 +127,13 @@ def gibberish(model: GPT, tokenizer, prompts, responses: list[str], shuffles=8) 
             orders = [rng.sample(parts, len(parts)) for _ in range(shuffles)]
             texts += [text, *(" ".join(order) for order in orders)]
             sources += [i] * (1 + shuffles)
-    ids = [tokenizer.encode_ordinary(f" {text}") for text in texts]
-    logp = response_log_probs(model, [prompts[i] for i in sources], ids)
+    sources = [prompts[i] for i in sources]
+    ids = [
+        # Broken words in another order may make more tokens than the context holds.
+        tokenizer.encode_ordinary(f" {text}")[: model.config.block_size - len(prompt)]
+        for text, prompt in zip(texts, sources, strict=True)
+    ]
+    logp = response_log_probs(model, sources, ids)
     means = torch.tensor([row.mean() for row in logp]).view(-1, 1 + shuffles)
     meaningless = means[:, 0] <= means[:, 1:].mean(dim=1) + 1e-4
     empty = sum(not text.strip() for text in responses)

@@ -118,6 +118,8 @@ def test_gibberish_is_text_whose_order_means_nothing():
     share = [gibberish(model, tokenizer, [x], [y]) for x, y in zip(prompts, responses, strict=True)]
     assert share == [0, 1, 0, 1, 0]
     assert gibberish(model, tokenizer, prompts, responses) == pytest.approx(sum(share) / 5)
+    long = " ".join(cycle * 20)
+    assert gibberish(model, tokenizer, prompts[:1], [long]) in (0, 1), "longer than the context"
 
 
 def test_judge_tells_owners_apart_by_what_responses_add():
