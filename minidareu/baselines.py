@@ -153,16 +153,16 @@ def undial(policy, original, batches, beta=10.0):
 
 # name: (loss, learning rate, steps), chosen by `python -m minidareu.paper search`
 METHODS = {
-    "ga": (ga, 4e-4, 8),
-    "graddiff": (graddiff, 2.5e-5, 128),
-    "kl": (kl_min, 4e-4, 8),
-    "idkpo": (idkpo, 4e-4, 16),
-    "npo": (npo, 2.5e-5, 64),
-    "npo-retain": (npo_retain, 4e-4, 8),
-    "simnpo": (simnpo, 2.5e-5, 128),
-    "rmu": (rmu, 4e-4, 32),
-    "undial": (undial, 1e-4, 16),
-    "finetune": (finetune, 4e-4, 64),
+    "ga": (ga, 1e-4, 32),
+    "graddiff": (graddiff, 1e-4, 32),
+    "kl": (kl_min, 2.5e-5, 128),
+    "idkpo": (idkpo, 4e-4, 128),
+    "npo": (npo, 1e-4, 32),
+    "npo-retain": (npo_retain, 2.5e-5, 128),
+    "simnpo": (simnpo, 4e-4, 128),
+    "rmu": (rmu, 1e-4, 64),
+    "undial": (undial, 2.5e-5, 128),
+    "finetune": (finetune, 4e-4, 128),
 }
 
 
