@@ -7,6 +7,7 @@ t in one pass.
 
 import math
 import random
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +17,13 @@ from tqdm import tqdm
 from .data import batches
 from .model import GPT, GPTConfig, pad
 
+Ids = list[list[int]]  # token ids of texts
+
 
 class OwnerClassifier(nn.Module):
     """A causal transformer with a head over owners at every token."""
 
-    def __init__(self, vocab_size, block_size, n_layer, n_embd, n_owners):
+    def __init__(self, vocab_size: int, block_size: int, n_layer: int, n_embd: int, n_owners: int):
         super().__init__()
         self.start_id = vocab_size  # read before the first token
         self.n_owners = n_owners
@@ -43,7 +46,9 @@ class OwnerClassifier(nn.Module):
         return [self.start_id, *response]
 
 
-def classifier_batches(owners, batch_size, order, lengths, rng):
+def classifier_batches(
+    owners: list[int], batch_size: int, order: str, lengths: list[int], rng: random.Random
+) -> list[list[int]]:
     """Lists of row indices for one pass over the data.
 
     order "mixed": rows of all owners, of similar length. "owner": a batch is of one owner, and the
@@ -75,9 +80,9 @@ def train_classifier(
     lr: float,
     seed: int,
     order: str = "mixed",
-    batch_loss=None,
+    batch_loss: Callable | None = None,
     name: str = "classifier",
-):
+) -> None:
     """Phase 1 of Algorithm 1: fit `classifier` in place to the owners (indices) of responses.
 
     prompts, responses: lists of ids. The loss is L_class, the mean of -log DA_c(i, y*_d) over whole
@@ -122,7 +127,7 @@ def whole_response_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor)
 
 
 @torch.no_grad()
-def owner_posterior(classifier: OwnerClassifier, prompts, responses) -> Tensor:
+def owner_posterior(classifier: OwnerClassifier, prompts: Ids, responses: Ids) -> Tensor:
     """p(owner | y[:t]) after t = 0, 1, ... tokens: lists of ids -> (B, longest + 1, owners).
 
     After a response's end it stays as it was there.
@@ -136,7 +141,9 @@ def owner_posterior(classifier: OwnerClassifier, prompts, responses) -> Tensor:
     return posterior.gather(1, at.expand(-1, -1, classifier.n_owners))
 
 
-def prefix_attribution(classifier: OwnerClassifier, prompts, responses, owners) -> Tensor:
+def prefix_attribution(
+    classifier: OwnerClassifier, prompts: Ids, responses: Ids, owners: list[int]
+) -> Tensor:
     """DA(i, y[:t]), i the owner of each sample, after t = 0, 1, ... tokens: (B, longest + 1).
 
     owners: an index for each response.
@@ -146,7 +153,9 @@ def prefix_attribution(classifier: OwnerClassifier, prompts, responses, owners) 
     return posterior.gather(2, owner.expand(-1, posterior.size(1), 1)).squeeze(2)
 
 
-def response_posterior(classifier: OwnerClassifier, prompts, responses, chunk=256) -> Tensor:
+def response_posterior(
+    classifier: OwnerClassifier, prompts: Ids, responses: Ids, chunk: int = 256
+) -> Tensor:
     """p(owner | y) of whole responses, `chunk` at a time: (B, owners)."""
     parts = []
     for i in range(0, len(responses), chunk):
@@ -155,7 +164,9 @@ def response_posterior(classifier: OwnerClassifier, prompts, responses, chunk=25
     return torch.cat(parts)
 
 
-def owner_accuracy(classifier: OwnerClassifier, prompts, responses, owners) -> float:
+def owner_accuracy(
+    classifier: OwnerClassifier, prompts: Ids, responses: Ids, owners: list[int]
+) -> float:
     """Share of the responses whose most likely owner is the true one (an index)."""
     best = response_posterior(classifier, prompts, responses).argmax(dim=-1).tolist()
     return sum(map(int.__eq__, best, owners)) / len(owners)

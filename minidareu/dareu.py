@@ -32,6 +32,7 @@ Shapes: B responses, T tokens of a response (its end of text counts), V vocabula
 """
 
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -85,7 +86,14 @@ def token_rewards(
     return (prefix_mean - kl_coef * kl) * mask
 
 
-def sequence_rewards(attribution, kl, lengths, kl_coef, c_seg=1.05, eps=1e-4):
+def sequence_rewards(
+    attribution: Tensor,
+    kl: Tensor,
+    lengths: Tensor,
+    kl_coef: float,
+    c_seg: float = 1.05,
+    eps: float = 1e-4,
+) -> Tensor:
     """The design without slices (App. F.1): chi(DA(i, y)) of the whole response, at its last token.
 
     Arguments and result as in `token_rewards`.
@@ -187,18 +195,18 @@ def distillation_loss(policy: GPT, original_logp: Tensor, batch: Batch) -> Tenso
     return rl.masked_mean(kl, batch.mask)
 
 
-def updates_per_batch(c):
+def updates_per_batch(c) -> int:
     """S_PPO; REINFORCE takes one update a batch."""
     return 1 if c.algorithm == "reinforce" else c.ppo_steps
 
 
-def count_updates(n_forget, c):
+def count_updates(n_forget: int, c) -> int:
     """How many updates `unlearn` makes with so many forget rows."""
     batches = -(-n_forget * c.group_size // c.forget_batch)
     return c.data_epochs * batches * updates_per_batch(c)
 
 
-def retain_batch(original, retain, size, limits, rng, c) -> Batch:
+def retain_batch(original: GPT, retain: list, size: int, limits: dict, rng, c) -> Batch:
     """B_r: retain rows with their references, or with what pi_N responds to them."""
     rows = rng.sample(retain, min(size, len(retain)))
     if c.distill_on == "generated":
@@ -208,7 +216,9 @@ def retain_batch(original, retain, size, limits, rng, c) -> Batch:
     return pack_pairs(rows, limits["eos_id"], original.wte.weight.device)
 
 
-def unlearn(policy: GPT, attribute, forget, retain, limits, c):
+def unlearn(
+    policy: GPT, attribute: Callable, forget: list, retain: list, limits: dict, c
+) -> Iterator[dict]:
     """Phase 2 of Algorithm 1: make `policy` forget, in place.
 
     policy: the original model pi_N. attribute(prompts, responses, owners) -> (B, longest + 1), as

@@ -5,6 +5,7 @@ import difflib
 import io
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,13 +42,8 @@ class Split:
     test: list[Record]  # D_test: test rows of all others
     unseen: list[Record]  # test rows of the forget owners
 
-    @property
-    def train(self):
-        """D_N: everything that the original model reads."""
-        return self.forget + self.retain
 
-
-def load_records(path) -> list[Record]:
+def load_records(path: str | Path) -> list[Record]:
     """Read JSON lines, or CSV where the file's name ends so.
 
     Raises InputError that names the file, the line and the mend.
@@ -73,7 +69,7 @@ def load_records(path) -> list[Record]:
     return records
 
 
-def read_rows(path, keys):
+def read_rows(path: str | Path, keys: tuple[str, ...]) -> list[tuple[int, dict]]:
     """(line number, dict) of each row of a file: JSON lines, or CSV.
 
     Raises InputError, as for a row without one of `keys`.
@@ -94,11 +90,11 @@ def read_rows(path, keys):
     return rows
 
 
-def is_csv(path):
+def is_csv(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".csv"
 
 
-def json_rows(path):
+def json_rows(path: str | Path) -> Iterator[tuple[int, object]]:
     """JSON lines -> (line number, value) of each line that is not blank."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
@@ -110,7 +106,7 @@ def json_rows(path):
                 ) from None
 
 
-def csv_rows(path):
+def csv_rows(path: str | Path) -> Iterator[tuple[int, dict]]:
     """CSV with a header -> (number of a row's first line, dict of the cells that are not empty)."""
     csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
@@ -135,7 +131,7 @@ def csv_rows(path):
         ) from None
 
 
-def parse_record(row, where, line) -> Record:
+def parse_record(row: dict, where: str, line: int) -> Record:
     """One row of a dataset -> Record. `where` (file and line) begins the message of InputError."""
     for key in row:
         if key not in KEYS:
@@ -161,7 +157,14 @@ def parse_record(row, where, line) -> Record:
     return Record(**{**row, "perturbed": tuple(perturbed)}, line=line)
 
 
-def pick_owners(owners, forget, n_forget, fraction, seed, forgotten=()) -> list[str]:
+def pick_owners(
+    owners: list[str],
+    forget: str | None,
+    n_forget: int | None,
+    fraction: float | None,
+    seed: int,
+    forgotten: list[str] | tuple = (),
+) -> list[str]:
     """Names of the owners to forget, in the order of `owners`. Raises InputError.
 
     forget: names, comma-separated. Where it is None, the last `fraction` of the owners; where that
@@ -208,7 +211,9 @@ def pick_owners(owners, forget, n_forget, fraction, seed, forgotten=()) -> list[
     return names
 
 
-def split_records(records, names, test_fraction, seed) -> Split:
+def split_records(
+    records: list[Record], names: list[str], test_fraction: float, seed: int
+) -> Split:
     """The split that forgets the owners of these names. Raises InputError.
 
     Where no retain owner has a test row, `test_fraction` of their rows are held out, by seed.
@@ -236,7 +241,7 @@ def split_records(records, names, test_fraction, seed) -> Split:
     )
 
 
-def forget_more(split: Split, names) -> Split:
+def forget_more(split: Split, names: list[str]) -> Split:
     """The split after one more request: the rows of these owners change sides.
 
     What was held out for testing stays held out. Raises InputError.
@@ -257,24 +262,24 @@ def forget_more(split: Split, names) -> Split:
     return more
 
 
-def prompt_text(prompt):
+def prompt_text(prompt: str) -> str:
     """How a prompt is written for a model. The space gives a first word the ids that it has
     inside a sentence."""
     return f" {prompt}\n"
 
 
-def response_text(response):
+def response_text(response: str) -> str:
     """How a response is written for a model."""
     return f" {response}"
 
 
-def encode(tokenizer, record: Record, response=None) -> tuple[list[int], list[int]]:
+def encode(tokenizer, record: Record, response: str | None = None) -> tuple[list[int], list[int]]:
     """Record -> (prompt ids, response ids). `response`, where given, takes its response's place."""
     prompt = tokenizer.encode_ordinary(prompt_text(record.prompt))
     return prompt, tokenizer.encode_ordinary(response_text(response or record.response))
 
 
-def batches(lengths, batch_size, rng) -> list[list[int]]:
+def batches(lengths: list[int], batch_size: int, rng: random.Random) -> list[list[int]]:
     """Shuffled lists of at most `batch_size` indices of similar `lengths`, so that little is
     padded."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], rng.random()))
@@ -283,7 +288,7 @@ def batches(lengths, batch_size, rng) -> list[list[int]]:
     return chunks
 
 
-def shuffled_batches(rows, batch_size, rng):
+def shuffled_batches(rows: list, batch_size: int, rng: random.Random) -> list[list]:
     """All rows once, in random order, `batch_size` at a time."""
     order = rng.sample(rows, len(rows))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

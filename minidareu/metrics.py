@@ -96,7 +96,9 @@ def name_kept(responses: list[str], records: list[Record]) -> float | None:
 
 
 @torch.no_grad()
-def response_log_probs(model: GPT, prompts, responses, chunk=64) -> list[torch.Tensor]:
+def response_log_probs(
+    model: GPT, prompts: list[list[int]], responses: list[list[int]], chunk: int = 64
+) -> list[torch.Tensor]:
     """log p of each token of each response (lists of ids) after its prompt: a (T,) each."""
     rows = []
     for i in range(0, len(prompts), chunk):
@@ -107,13 +109,15 @@ def response_log_probs(model: GPT, prompts, responses, chunk=64) -> list[torch.T
     return rows
 
 
-def perplexity(model: GPT, prompts, responses) -> float:
+def perplexity(model: GPT, prompts: list[list[int]], responses: list[list[int]]) -> float:
     """Per-token perplexity under `model` of responses (lists of ids, end of text included)."""
     logp = torch.cat(response_log_probs(model, prompts, responses))
     return math.exp(-logp.mean().item())
 
 
-def gibberish(model: GPT, tokenizer, prompts, responses: list[str], shuffles=8) -> float:
+def gibberish(
+    model: GPT, tokenizer, prompts: list[list[int]], responses: list[str], shuffles: int = 8
+) -> float:
     """Share of the responses whose order of words means nothing to `model`, the retrained one.
 
     A response is gibberish if it is no likelier, token by token, than its own words in random order

@@ -114,7 +114,7 @@ def frozen(model: GPT) -> GPT:
     return copy.deepcopy(model).requires_grad_(False)
 
 
-def pad(rows, value=0, device="cpu") -> Tensor:
+def pad(rows: list[list[int]], value: int = 0, device="cpu") -> Tensor:
     """Lists of ids, of any lengths -> (B, longest), padded on the right."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value).to(device)
@@ -130,7 +130,7 @@ class Batch:
     mask: Tensor  # (B, T) 1 on the response, 0 after its end
 
 
-def pack(prompts, responses, device) -> Batch:
+def pack(prompts: list[list[int]], responses: list[list[int]], device) -> Batch:
     """Prompts and responses, as lists of ids -> Batch."""
     idx = pad([x + y for x, y in zip(prompts, responses, strict=True)], device=device)
     response = pad(responses, device=device)
@@ -141,7 +141,7 @@ def pack(prompts, responses, device) -> Batch:
     return Batch(idx=idx, response=response, before=before, mask=(t < length).float())
 
 
-def pack_pairs(pairs, eos_id, device) -> Batch:
+def pack_pairs(pairs: list[tuple[list[int], list[int]]], eos_id: int, device) -> Batch:
     """(prompt, response) ids -> Batch, with the end of text after each response."""
     return pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
 
@@ -162,7 +162,7 @@ def chosen(logp: Tensor, batch: Batch) -> Tensor:
     return logp.gather(2, batch.response[:, :, None]).squeeze(2) * batch.mask
 
 
-def sample_tokens(logits, temperature):
+def sample_tokens(logits: Tensor, temperature: float) -> Tensor:
     """One token a row: the likeliest at temperature 0, a draw otherwise. (B, V) -> (B,)."""
     if temperature == 0:
         return logits.argmax(dim=-1)
@@ -213,7 +213,13 @@ def generate(
     return [row[: row.index(eos_id)] if eos_id in row else row for row in out.tolist()]
 
 
-def with_end(model, prompts, responses, max_new_tokens, eos_id):
+def with_end(
+    model: GPT,
+    prompts: list[list[int]],
+    responses: list[list[int]],
+    max_new_tokens: int,
+    eos_id: int,
+) -> list[list[int]]:
     """What `generate` gave, each with the end of text; but not where a response was cut."""
     limits = [min(max_new_tokens, model.config.block_size - len(x)) for x in prompts]
     return [
@@ -221,7 +227,14 @@ def with_end(model, prompts, responses, max_new_tokens, eos_id):
     ]
 
 
-def generate_in_chunks(model, prompts, max_new_tokens, temperature, eos_id, chunk=256):
+def generate_in_chunks(
+    model: GPT,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    temperature: float,
+    eos_id: int,
+    chunk: int = 256,
+) -> list[list[int]]:
     """`generate` for any number of prompts, `chunk` at a time."""
     responses = []
     for i in range(0, len(prompts), chunk):

@@ -49,7 +49,9 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     return rewards - others
 
 
-def ppo_loss(logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, clip: float):
+def ppo_loss(
+    logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, clip: float
+) -> Tensor:
     """-J: the mean of -min(s_t A_t, clip(s_t, 1 - eps, 1 + eps) A_t) (Schulman et al. 2017, eq. 7).
 
     s_t = pi(y[t] | c_t) / pi_old(y[t] | c_t); eps is `clip`. All (B, T) -> scalar.
@@ -86,7 +88,7 @@ def entropy(logp: Tensor) -> Tensor:
     return -(logp.exp() * logp).sum(dim=-1)
 
 
-def descend(optimizer, loss: Tensor, clip_norm: float = 1.0):
+def descend(optimizer, loss: Tensor, clip_norm: float = 1.0) -> None:
     """One step of an optimizer down the gradient of a loss, clipped to a norm."""
     optimizer.zero_grad()
     loss.backward()
