@@ -9,13 +9,15 @@ import pytest
 from minidareu.cli import run_main
 from minidareu.files import InputError
 
-COMMANDS = "sample paper paper.sequence beyond.audit beyond.exact beyond.ladder".split()
+COMMANDS = (
+    "sample paper paper.sequence beyond.audit beyond.exact beyond.ladder beyond.tokens".split()
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_flag_that_is_not_there_is_one_line(name):
     module = import_module(f"minidareu.{name}.__main__" if name == "paper" else f"minidareu.{name}")
-    run = ["--run", "nowhere"] if name in ("sample", "beyond.audit") else []
+    run = ["--run", "nowhere"] if name in ("sample", "beyond.audit", "beyond.tokens") else []
     with pytest.raises(InputError, match="--no-such-flag") as e:
         module.main([*run, "--no-such-flag", "1"])
     assert "\n" not in str(e.value) and "--help" in str(e.value)
