@@ -1,7 +1,9 @@
-"""Which tokens did a method push down? The change of log p, original to unlearned model, of the tokens
-of the forget rows' references: by kind of word and by place.
+"""Which tokens did a method push down?
 
-    python -m minidareu.beyond.tokens --run runs/ladder/DareU-slices-seed0 runs/ladder/DareU-constant-seed0
+The change of log p, from the original to the unlearned model, of the tokens of the forget rows'
+references: by place, and by kind of word.
+
+    python -m minidareu.beyond.tokens --run runs/authors-seed0
 """
 
 import math
