@@ -16,7 +16,8 @@ from .cli import make_parser, run_main
 from .data import prompt_text
 from .files import InputError, read_text
 from .model import generate_in_chunks
-from .run import load_classifier, load_models, open_run, pick_device
+from .prepare import pick_device
+from .run import load_classifier, load_models, open_run
 
 
 def answer(run, models, classifier, prompts, temperature=0.0):

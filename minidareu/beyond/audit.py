@@ -26,7 +26,8 @@ from ..cli import make_parser, run_main
 from ..evaluation import make_evaluator
 from ..files import InputError, write, write_json, write_text
 from ..paper.runs import spread, table
-from ..run import load_classifier, load_model, load_models, open_run, pick_device, read_config
+from ..prepare import pick_device
+from ..run import load_classifier, load_model, load_models, open_run, read_config
 from . import attacks
 from .added import AddedClassifier
 from .exact import MEND, model_path, train_models

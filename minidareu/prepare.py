@@ -1,0 +1,229 @@
+"""What is known of a run before anything is trained: data, split, tokenizer, sizes, device."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tiktoken
+import torch
+
+from .baselines import REFUSALS
+from .config import Config, size_rule
+from .data import (
+    Record,
+    Split,
+    encode,
+    forget_more,
+    load_records,
+    pick_owners,
+    prompt_text,
+    response_text,
+    split_records,
+)
+from .files import InputError
+from .model import GPTConfig
+from .tokenizer import gpt2_tokenizer, train_tokenizer
+
+
+@dataclass
+class Run:
+    """What is known before anything is trained."""
+
+    config: Config  # every size set
+    device: str
+    identity: dict  # what may not change within a folder: data, forget owners, seed, requests
+    folder: Path
+    split: Split
+    train: list[Record]  # D_N: forget and retain set, in the order of the file
+    request: list[Record]  # the forget rows of this run's own request; all, but after --from
+    tokenizer: tiktoken.Encoding
+    pairs: dict[Record, tuple[list[int], list[int]]]  # (prompt ids, response ids)
+    gpt_config: GPTConfig
+    limits: dict  # max_new_tokens and eos_id of a response
+    forget_owners: list[int]  # indices
+
+    @property
+    def methods(self):
+        return self.config.methods.split(",")
+
+    @property
+    def reuse(self):
+        """The folder whose original model, retrained model and classifiers may be taken over."""
+        return self.config.reuse or self.config.from_run
+
+    def path(self, name):
+        """Where the checkpoint of a stage is."""
+        return self.folder / f"{name}.pt"
+
+    def earlier_path(self, name):
+        """The same in the run that --from names."""
+        return Path(self.config.from_run) / f"{name}.pt"
+
+    def sequences(self, records):
+        """What a language model is trained on: the prompt, the response, and the end of text."""
+        return [self.pairs[r][0] + self.pairs[r][1] + [self.limits["eos_id"]] for r in records]
+
+    def labelled(self, records):
+        """What a classifier is trained on: prompts, responses (ids), and owners (indices)."""
+        owners = [self.split.owners.index(r.owner) for r in records]
+        return [self.pairs[r][0] for r in records], [self.pairs[r][1] for r in records], owners
+
+
+def prepare_data(config: Config, earlier: dict | None = None) -> Run:
+    """Read the data, split them, set the sizes, make the tokenizer. Raises InputError.
+
+    earlier: the identity of the run that --from names, if any.
+    """
+    device = pick_device(config.device)
+    records = load_records(config.data)
+    owners = list(dict.fromkeys(r.owner for r in records))
+    digest = hashlib.sha256(Path(config.data).read_bytes()).hexdigest()
+    if earlier and earlier["data"] != digest:
+        raise InputError(
+            f"--from {config.from_run}: began with other data than {config.data} holds now; "
+            "put them back"
+        )
+    requests = pick_requests(config, owners, earlier)
+    names = requests[-1]
+    split = split_records(records, requests[0], config.test_fraction, config.seed)
+    for more in requests[1:]:
+        split = forget_more(split, more)
+    identity = {"data": digest, "forget": split.forget_owners, "seed": config.seed}
+    if earlier:
+        identity["requests"] = requests
+    config.out = config.out or default_folder(config, names)
+
+    held_out = set(map(id, split.test + split.unseen))
+    train = [r for r in records if id(r) not in held_out]
+    n_forget_rows = sum(r.owner in names for r in split.forget)
+    size_rule(config, [r.response for r in train], n_forget_rows)
+    tokenizer = make_tokenizer(config, train)
+    records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
+    pairs = {r: encode(tokenizer, r) for r in records}
+    max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
+    longest_prompt = max(len(x) for x, _ in pairs.values())
+    longest = max(max_new_tokens, *(longest_text(tokenizer, r) for r in records))
+    config.block_size = config.block_size or min(1024, longest_prompt + longest)
+    return Run(
+        config=config,
+        device=device,
+        identity=identity,
+        folder=Path(config.out),
+        split=split,
+        train=train,
+        request=[r for r in split.forget if r.owner in names],
+        tokenizer=tokenizer,
+        pairs=pairs,
+        gpt_config=GPTConfig(
+            vocab_size=tokenizer.n_vocab,
+            block_size=config.block_size,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            n_embd=config.n_embd,
+        ),
+        limits={"max_new_tokens": max_new_tokens, "eos_id": tokenizer.eot_token},
+        forget_owners=[split.owners.index(name) for name in split.forget_owners],
+    )
+
+
+def pick_requests(config, owners, earlier):
+    """Lists of the owners of each request, this run's own last. Raises InputError."""
+    requests = earlier.get("requests", [earlier["forget"]]) if earlier else []
+    names = pick_owners(
+        owners,
+        config.forget,
+        config.n_forget,
+        fraction=config.forget_fraction,
+        seed=config.seed,
+        forgotten=[name for request in requests for name in request],
+    )
+    return [*requests, names]
+
+
+def default_folder(config, names):
+    """Where a run goes that --out does not place."""
+    if config.from_run:
+        suffix = re.sub(r"\W+", "-", "-".join(names))[:60]
+        return config.from_run.rstrip("/\\") + "-then-" + suffix
+    return f"runs/{Path(config.data).stem}-seed{config.seed}"
+
+
+def make_tokenizer(config, train):
+    if config.tokenizer == "gpt2":
+        return gpt2_tokenizer()
+    texts = [text for r in train for text in (prompt_text(r.prompt), response_text(r.response))]
+    return train_tokenizer(texts, config.vocab_size)
+
+
+def longest_text(tokenizer, r):
+    """Tokens of the longest text that a model reads after a record's prompt, end of text included:
+    the response, one that is compared with it, or a refusal."""
+    texts = [r.response, *filter(None, [r.paraphrase]), *r.perturbed, *REFUSALS]
+    return 1 + max(len(tokenizer.encode_ordinary(response_text(text))) for text in texts)
+
+
+def fit_to_context(config, tokenizer, records, train, split):
+    """Records, train rows and split, with rows cut where they are too long, by --truncate.
+
+    Raises InputError for such a row without it.
+    """
+    limit = config.block_size or 1024
+
+    def tokens(r):
+        return len(encode(tokenizer, r)[0]) + longest_text(tokenizer, r)
+
+    too_long = {r for r in records if tokens(r) > limit}
+    if not too_long:
+        return records, train, split
+    if not config.truncate:
+        r = next(r for r in records if r in too_long)
+        raise InputError(
+            f"{config.data}:{r.line}: makes {tokens(r)} tokens, and the context is {limit}; "
+            "shorten the row, give a larger --block-size, or add --truncate"
+        )
+    config.block_size = limit
+    cut = {r: truncate(tokenizer, r, limit) if r in too_long else r for r in records}
+    parts = ("forget", "retain", "test", "unseen")
+    split = replace(split, **{part: [cut[r] for r in getattr(split, part)] for part in parts})
+    return [cut[r] for r in records], [cut[r] for r in train], split
+
+
+def truncate(tokenizer, r, block_size):
+    """A Record whose texts end where the context does: the prompt is cut to half of it, all others
+    to what is left."""
+
+    def cut(text, n):
+        ids = tokenizer.encode_ordinary(response_text(text))
+        while len(ids) > n:
+            text = tokenizer.decode(ids[:n], errors="ignore").strip()
+            ids = tokenizer.encode_ordinary(response_text(text))
+        return text
+
+    prompt = cut(r.prompt, block_size // 2 - 1)
+    left = block_size - len(tokenizer.encode_ordinary(prompt_text(prompt))) - 1
+    return replace(
+        r,
+        prompt=prompt,
+        response=cut(r.response, left),
+        paraphrase=r.paraphrase and cut(r.paraphrase, left),
+        perturbed=tuple(cut(text, left) for text in r.perturbed),
+    )
+
+
+def pick_device(name):
+    """auto: the first of cuda, mps and cpu that is there. Raises InputError for one that is not."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    usable = [device for device, there in available.items() if there]
+    device = usable[0] if name == "auto" else name
+    if device not in usable:
+        raise InputError(f"--device {device}: not there; use {' or '.join(usable)}, or auto")
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return device
