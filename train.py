@@ -7,6 +7,7 @@ python train.py --from runs/authors-seed0 --forget "Lena Hale"    one more, afte
 """
 
 import copy
+import inspect
 import time
 from functools import partial
 
@@ -23,10 +24,10 @@ from minidareu.config import flags_of, parse
 from minidareu.data import load_records, response_text
 from minidareu.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.model import GPT
-from minidareu.pretrain import train_lm
+from minidareu.pretrain import recipe, train_lm
 from minidareu.results import print_data, print_samples, print_scores, print_stage, write_results
-from minidareu.run import load_model, new_classifier, open_folder, prepare, read_checkpoint
-from minidareu.run import stage, stage_key
+from minidareu.run import load_model, new_classifier, open_folder, prepare, pretrain_key
+from minidareu.run import read_checkpoint, stage, stage_key
 from minidareu.source import source_digest
 from minidareu.tokenizer import train_tokenizer
 
@@ -91,23 +92,14 @@ def starting_points(run):
 
 def pretrain_stage(run, name, rows):
     """Train a language model on rows, or take it from an earlier run."""
-    c, sequences = run.config, run.sequences(rows)
+    sequences = run.sequences(rows)
 
     def make():
-        model = train_lm(
-            run.gpt_config,
-            sequences,
-            epochs=c.epochs,
-            batch_size=c.batch_size,
-            lr=c.lr,
-            seed=c.seed,
-            device=run.device,
-            name=name,
-        )
+        settings = recipe(run.config)
+        model = train_lm(run.gpt_config, sequences, **settings, device=run.device, name=name)
         return {"model": model.state_dict()}
 
-    source = source_digest(train_lm, train_tokenizer, load_records)
-    key = stage_key(flags_of(c, ["data", "model"]), sequences, source)
+    key = pretrain_key(run.config, sequences)
     state = stage(run.path(name), key, make, reuse=run.reuse)
     print_stage(f"{name} model", state)
     return state
@@ -148,7 +140,8 @@ def classifier_stage(run):
         return {"response": whole.state_dict(), "added": added.state_dict()}
 
     source = source_digest(train_classifier, spliced_loss, train_tokenizer, load_records)
-    key = stage_key(flags_of(c, ["data", "classifier"]), rows, source)
+    here = inspect.getsource(classifier_stage)
+    key = stage_key(flags_of(c, ["data", "classifier"]), rows, source, here)
     state = stage(run.path("classifier"), key, make, reuse=run.reuse)
     print_stage("classifiers", state)
     return state
@@ -189,7 +182,8 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     before = [states[part]["key"] for part in ("original", "retrained", "classifier")]
     stages = [name] if name in ("dareu", "dareu_plus") else ["baselines"]
     flags = flags_of(run.config, [*stages, "shared"])
-    key = stage_key([flags, run.identity, before], earlier, source)
+    here = inspect.getsource(unlearning_stage) + inspect.getsource(method_updates)
+    key = stage_key([flags, run.identity, before], earlier, source, here)
     state = stage(run.path(name), key, make, reuse=run.config.reuse)
     print_stage(name, state)
     return state

@@ -12,6 +12,11 @@ from .data import batches
 from .model import GPT, GPTConfig, pad
 
 
+def recipe(c) -> dict:
+    """The settings of `train_lm` in a Config."""
+    return {"epochs": c.epochs, "batch_size": c.batch_size, "lr": c.lr, "seed": c.seed}
+
+
 def train_lm(
     model_config: GPTConfig,
     sequences: list[list[int]],

@@ -14,10 +14,14 @@ from pathlib import Path
 import torch
 
 from .attribution import OwnerClassifier
-from .config import Config, flag_name
+from .config import Config, flag_name, flags_of
+from .data import load_records
 from .files import InputError, write, write_json
 from .model import GPT
 from .prepare import Run, prepare_data
+from .pretrain import train_lm
+from .source import source_digest
+from .tokenizer import train_tokenizer
 
 IDENTITY = "experiment.json"
 RESULTS = "results.json"
@@ -84,6 +88,12 @@ def stage_key(*facts):
     if None in facts:
         return None
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def pretrain_key(config, sequences):
+    """The key of a language model that is trained on these sequences of ids."""
+    source = source_digest(train_lm, train_tokenizer, load_records)
+    return stage_key(flags_of(config, ["data", "model"]), sequences, source)
 
 
 def stage(path, key, make, reuse=None):

@@ -92,6 +92,7 @@ STAGES = ["original model", "retrained model", "classifiers", "dareu", "dareu_pl
         ("minidareu/metrics.py", STAGES),
         ("minidareu/results.py", STAGES),
         ("minidareu/plot.py", STAGES),
+        ("train.py", STAGES),  # a comment at its end, beside the functions that make the stages
         ("minidareu/rl.py", STAGES[:3]),
         ("minidareu/dareu.py", STAGES[:3]),
         ("minidareu/beyond/dareu_plus.py", STAGES[:4]),
@@ -108,6 +109,16 @@ def test_an_edit_runs_what_depends_on_it_again(copy, edited, kept):
     path = folder / edited
     path.write_text(path.read_text() + "\n# edited\n")
     assert run() == kept
+
+
+def test_an_edited_call_of_a_method_shows(copy):
+    folder, run = copy
+    run()
+    text = (folder / "train.py").read_text()
+    changed = text.replace("retain = [run.pairs[r]", "retain = [run.pairs[r]  ")
+    assert changed != text
+    (folder / "train.py").write_text(changed)
+    assert run() == STAGES[:3]
 
 
 def test_an_edited_metric_shows(copy):

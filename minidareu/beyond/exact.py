@@ -28,13 +28,12 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..cli import make_parser, run_main
-from ..config import flags_of, parse
+from ..config import parse
 from ..files import InputError, write, write_json
 from ..metrics import response_log_probs
 from ..model import chosen, generate_in_chunks, log_probs, pack
-from ..pretrain import train_lm
-from ..run import load_model, prepare, stage, stage_key
-from ..source import source_digest
+from ..pretrain import recipe, train_lm
+from ..run import load_model, prepare, pretrain_key, stage
 
 MEND = "run python -m minidareu.beyond.exact with the flags of the run"
 COLUMNS = {
@@ -72,15 +71,15 @@ def model_path(out, seed, left_out=()):
     return out / f"seed{seed}" / f"{name}.pt"
 
 
-def train_one(path, key, gpt_config, sequences, recipe, reuse, threads):
+def train_one(path, key, gpt_config, sequences, settings, reuse, threads):
     """The checkpoint at `path`, made unless it is there. Runs in a process of its own.
 
-    recipe: keywords of `train_lm`. Returns the seconds that training took.
+    settings: keywords of `train_lm`. Returns the seconds that training took.
     """
     torch.set_num_threads(threads)
 
     def make():
-        return {"model": train_lm(gpt_config, sequences, name=None, **recipe).state_dict()}
+        return {"model": train_lm(gpt_config, sequences, name=None, **settings).state_dict()}
 
     return stage(path, key, make, reuse=reuse)["seconds"]
 
@@ -90,7 +89,7 @@ def train_models(run, out, jobs, workers=None, reuse=None):
 
     Returns the seconds that each took.
     """
-    c, seconds = run.config, []
+    seconds = []
     workers = workers or (os.cpu_count() if run.device == "cpu" else 1)
     threads = max(1, os.cpu_count() // workers)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
@@ -100,15 +99,8 @@ def train_models(run, out, jobs, workers=None, reuse=None):
             path.parent.mkdir(parents=True, exist_ok=True)
             names = [run.split.owners[i] for i in left_out]
             sequences = run.sequences([r for r in run.train if r.owner not in names])
-            recipe = {
-                "epochs": c.epochs,
-                "batch_size": c.batch_size,
-                "lr": c.lr,
-                "seed": seed,
-                "device": run.device,
-            }
-            flags = flags_of(replace(c, seed=seed), ["data", "model"])
-            key = stage_key(flags, sequences, source_digest(train_lm))
+            config = replace(run.config, seed=seed)
+            key = pretrain_key(config, sequences)
             futures.append(
                 pool.submit(
                     train_one,
@@ -116,7 +108,7 @@ def train_models(run, out, jobs, workers=None, reuse=None):
                     key,
                     run.gpt_config,
                     sequences=sequences,
-                    recipe=recipe,
+                    settings={**recipe(config), "device": run.device},
                     reuse=reuse,
                     threads=threads,
                 )
