@@ -25,7 +25,8 @@ from minidareu.data import load_records, response_text
 from minidareu.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.model import GPT
 from minidareu.pretrain import recipe, train_lm
-from minidareu.results import print_data, print_samples, print_scores, print_stage, write_results
+from minidareu.results import SHOWN, print_data, print_samples, print_scores, print_stage
+from minidareu.results import write_results
 from minidareu.run import load_model, new_classifier, open_folder, prepare, pretrain_key
 from minidareu.run import read_checkpoint, stage, stage_key
 from minidareu.source import source_digest
@@ -62,9 +63,10 @@ def main(argv=None):
         states[name] = unlearning_stage(
             run, name, start, states, models=models, classifiers=classifiers
         )
-        log += scored_log(run, name, states[name], evaluator, retrained=retrained)
         models[name] = model_of(run, states[name])
         evaluations[name] = evaluate_fully(models[name], evaluator, retrained)
+        curve = score_snapshots(run, name, states[name], evaluator, retrained=retrained)
+        log += scored_log(states[name]["log"], curve, final=evaluations[name])
 
     # 6. Files, and what came of it.
     seconds = {name: state["seconds"] for name, state in states.items()}
@@ -170,7 +172,7 @@ def unlearning_stage(run, name, start, states, models, classifiers):
         bar = tqdm(total=total, desc=name, disable=None)
         for row in updates:
             log.append({"method": name, **row})
-            if is_evaluation_step(row["step"], last=total):
+            if is_evaluation_step(row["step"]) and row["step"] < total:
                 snapshots[row["step"]] = copy.deepcopy(policy.state_dict())
             shown = {key: f"{row[key]:.3f}" for key in ("attribution", "loss") if key in row}
             bar.set_postfix(shown, refresh=False)
@@ -227,22 +229,24 @@ def method_updates(run, name, policy, models, classifiers):
     return updates, steps, source and [source, name, lr, steps, c.batch_size]
 
 
-def is_evaluation_step(step, last):
-    """At updates 4, 8, 16, 32, ... and the last."""
-    return step == last or (step >= 4 and step & (step - 1) == 0)
+def is_evaluation_step(step):
+    """At updates 4, 8, 16, 32, ..."""
+    return step >= 4 and step & (step - 1) == 0
 
 
-def scored_log(run, name, state, evaluator, retrained):
-    """A method's log, with the scores of its snapshots."""
-    scores = {}
+def score_snapshots(run, name, state, evaluator, retrained):
+    """{step: scores} of a method along the way."""
+    curve = {}
     for step, snapshot in tqdm(state["snapshots"].items(), desc=f"{name}: scores", disable=None):
         model = model_of(run, {"model": snapshot})
-        scores[step] = evaluate(model, evaluator, retrained).scores
-    log = []
-    for row in state["log"]:
-        scored = {"scores": scores[row["step"]]} if row["step"] in scores else {}
-        log.append({**row, **scored})
-    return log
+        curve[step] = evaluate(model, evaluator, retrained).scores
+    return curve
+
+
+def scored_log(log, curve, final):
+    """A method's log, with its scores along the way and, at its last step, the printed ones."""
+    curve = {**curve, log[-1]["step"]: {name: final.scores[name] for name in SHOWN}}
+    return [{**row, "scores": curve[row["step"]]} if row["step"] in curve else row for row in log]
 
 
 if __name__ == "__main__":

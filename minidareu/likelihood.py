@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .data import encode
+from .metrics import response_log_probs
 from .model import chosen, log_probs, pack_pairs
 
 
@@ -44,27 +45,28 @@ def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
     return readings
 
 
-def probability(r: Reading) -> float:
-    """p(response | prompt) ** (1 / tokens) (TOFU, Sec. 2.2.1)."""
-    return math.exp(r.logp.mean())
-
-
-def mean_probability(readings):
-    return mean([probability(r) for r in readings])
+def probabilities(model, tokenizer, records, responses=None) -> list[float]:
+    """p(response | prompt) ** (1 / tokens) of each record (TOFU, Sec. 2.2.1); `responses` (texts)
+    in the place of their own."""
+    responses = responses or [r.response for r in records]
+    pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
+    ended = [y + [tokenizer.eot_token] for _, y in pairs]
+    rows = response_log_probs(model, [x for x, _ in pairs], ended)
+    return [math.exp(logp.mean()) for logp in rows]
 
 
 def truth_ratios(model, tokenizer, records) -> list[float]:
     """TOFU, eq. 1: mean probability of a record's perturbed (wrong) responses over that of its
     paraphrase (the truth); above 1, the wrong ones are likelier. Of records that have both."""
     records = [r for r in records if r.paraphrase and r.perturbed]
-    paraphrases = read(model, tokenizer, records, [r.paraphrase for r in records])
+    true = probabilities(model, tokenizer, records, [r.paraphrase for r in records])
     repeated = [r for r in records for _ in r.perturbed]
-    perturbed = read(model, tokenizer, repeated, [text for r in records for text in r.perturbed])
+    perturbed = [text for r in records for text in r.perturbed]
+    wrong = probabilities(model, tokenizer, repeated, perturbed)
     ratios, start = [], 0
-    for r, paraphrase in zip(records, paraphrases, strict=True):
-        wrong = perturbed[start : start + len(r.perturbed)]
+    for r, p in zip(records, true, strict=True):
+        ratios.append(mean(wrong[start : start + len(r.perturbed)]) / p)
         start += len(r.perturbed)
-        ratios.append(mean_probability(wrong) / probability(paraphrase))
     return ratios
 
 
@@ -148,11 +150,11 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
     unseen = read(model, tokenizer, evaluator.unseen) if evaluator.unseen else []
     ratios = truth_ratios(model, tokenizer, evaluator.forget)
     retain_ratios = truth_ratios(model, tokenizer, evaluator.retain)
-    utility = [mean_probability(read(model, tokenizer, evaluator.retain)), retain_rouge]
+    utility = [mean(probabilities(model, tokenizer, evaluator.retain)), retain_rouge]
     if retain_ratios:
         utility.append(mean([max(0, 1 - ratio) for ratio in retain_ratios]))
     scores = {
-        "probability": mean_probability(forget),
+        "probability": mean([math.exp(r.logp.mean()) for r in forget]),
         "truth_ratio": mean(ratios),
         "model_utility": model_utility(utility),
         "forget_quality": None,

@@ -18,7 +18,7 @@ from minidareu.likelihood import (
     extraction_strength,
     ks_p,
     model_utility,
-    probability,
+    probabilities,
     read,
     truth_ratios,
 )
@@ -78,6 +78,13 @@ def test_reads_do_not_depend_on_the_chunk(model_and_tokenizer):
         read(*model_and_tokenizer, RECORDS), read(*model_and_tokenizer, RECORDS, chunk=1)
     ):
         assert torch.allclose(a.logp, b.logp, atol=1e-5)
+
+
+def test_probabilities_equal_the_formula(model_and_tokenizer):
+    for p, record in zip(probabilities(*model_and_tokenizer, RECORDS), RECORDS, strict=True):
+        logp, y = token_logp(*model_and_tokenizer, record, record.response)
+        expected = math.prod(logp[t, token].exp().item() for t, token in enumerate(y))
+        assert p == pytest.approx(expected ** (1 / len(y)), rel=1e-3)
 
 
 def test_truth_ratio_equals_the_formula(model_and_tokenizer):
@@ -149,7 +156,6 @@ def test_attacks_by_hand():
     logp = [-1.0, -5.0, -0.1, -3.0, -0.2, -0.3, -0.4, -0.5, -0.6, -2.0]
     r = made(logp, mean=[-1.0] * 10, std=[2.0] * 10)
     text = "Ann lives in Rome, and Rome is where Ann lives."
-    assert probability(r) == pytest.approx(math.exp(sum(logp) / 10))
     assert MEMBERSHIP["mia_loss"](r, text) == pytest.approx(sum(logp) / 10)
     assert MEMBERSHIP["mia_zlib"](r, text) == pytest.approx(
         sum(logp) / 10 / len(zlib.compress(text.encode()))
@@ -172,7 +178,7 @@ def test_scores_where_the_data_lack_what_they_need(model_and_tokenizer):
         for name in ("truth_ratio", "forget_quality", "mia_loss", "mia_min_k", "privacy_leak")
     )
     assert scores["model_utility"] == pytest.approx(
-        hmean([probability(read(model, tokenizer, plain[1:])[0]), 0.5])
+        hmean([*probabilities(model, tokenizer, plain[1:]), 0.5])
     )
     full = SimpleNamespace(tokenizer=tokenizer, forget=RECORDS, retain=RECORDS, unseen=RECORDS)
     own = likelihood.likelihood_scores(model, full, 0.5)
