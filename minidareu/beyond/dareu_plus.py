@@ -8,16 +8,20 @@
         theta <- theta + eta grad (A_d log pi(y_d | q_d) - lambda_dis L_dis)
 
 a_0 is the attribution of nothing, the forget owners' share of the data. Departures from
-Algorithm 1, each measured in README.md beside this file (`python -m minidareu.beyond.ladder`):
+Algorithm 1, in order, with medians over seeds 0-4 (`python -m minidareu.beyond.ladder`; README.md
+beside this file has the tables):
 
-- The attribution is of what a response *adds* to its prompt (`added.py`). The prompt names its
-  owner; paid for the whole response, the policy says another name and keeps the facts.
-- It is to the forget owners together, and enters as its change from a_0: a response is not
-  penalised for what the classifier believes before it reads a word.
-- Responses are new for each update. There is no V to fit, no ratio and no clip.
-- The KL holds the policy to the original model pi_N, not to pi_old, which moves along with it.
-- Forget and retain terms share one step, and the learning rate is annealed to zero: where the
-  reward is earned the policy stays, however long it runs.
+1. Responses are new for each update, and REINFORCE takes one step on them: no V to fit, no ratio,
+   no clip. By itself this runs past the retrained model: ToW .919 -> .564.
+2. The reward is the change of attribution to the forget owners, held to pi_N by a KL. A response is
+   not penalised for what the classifier believes before it reads a word, so a reward that says
+   nothing teaches nothing: credit -.03 -> 1. Without the KL, perplexity 1.40 times the retrained
+   model's, with it 1.19.
+3. The attribution is of what a response *adds* to its prompt (`added.py`). The prompt names its
+   owner; paid for the whole response, the policy says another name and keeps facts. Names kept
+   0 -> 1, fact recall .305 -> .062, ToW .852 -> .987.
+4. lambda_dis is 8, and forget and retain terms share a step: ToW .982 -> .987. The learning rate is
+   annealed to zero, so that the policy settles; at three times the updates ToW is .986.
 """
 
 import random
