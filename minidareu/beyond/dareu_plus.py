@@ -20,7 +20,7 @@ beside this file has the tables):
 3. The attribution is of what a response *adds* to its prompt (`added.py`). The prompt names its
    owner; paid for the whole response, the policy says another name and keeps facts. Names kept
    0 -> 1, fact recall .305 -> .062, ToW .852 -> .987.
-4. lambda_dis is 8, and forget and retain terms share a step: ToW .982 -> .987. The learning rate is
+4. lambda_dis is 4, and forget and retain terms share a step: ToW .982 -> .987. The learning rate is
    annealed to zero, so that the policy settles; at three times the updates ToW is .986.
 """
 
