@@ -8,7 +8,9 @@ python train.py --from runs/authors-seed0 --forget "Lena Hale"    one more, afte
 
 import copy
 import inspect
+import math
 import time
+from dataclasses import replace
 from functools import partial
 
 from tqdm import tqdm
@@ -25,8 +27,8 @@ from minidareu.data import load_records, response_text
 from minidareu.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.model import GPT
 from minidareu.pretrain import recipe, train_lm
-from minidareu.results import SHOWN, print_data, print_samples, print_scores, print_stage
-from minidareu.results import write_results
+from minidareu.results import SHOWN, print_ceiling, print_data, print_samples, print_scores
+from minidareu.results import print_stage, write_results
 from minidareu.run import load_model, new_classifier, open_folder, prepare, pretrain_key
 from minidareu.run import read_checkpoint, stage, stage_key
 from minidareu.source import source_digest
@@ -37,15 +39,25 @@ def main(argv=None):
     # 1. Flags, data, tokenizer, and the folder of the run.
     run = prepare(parse(argv, __doc__))
     start = starting_points(run)
-    open_folder(run)
+    with open_folder(run):
+        unlearn_and_measure(run, start)
+
+
+def unlearn_and_measure(run, start):
+    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names."""
     began = time.perf_counter()
     print_data(run)
 
     # 2. The original model reads all owners, the retrained model all but the forget owners.
     states, models = {}, {}
-    for name, rows in (("original", run.train), ("retrained", run.split.retain)):
-        states[name] = pretrain_stage(run, name, rows)
-        models[name] = model_of(run, states[name])
+    states["original"] = pretrain_stage(run, "original", run.train)
+    states["retrained"] = pretrain_stage(run, "retrained", run.split.retain)
+    if run.config.second_retrained:
+        config = replace(run.config, seed=run.config.seed + 1)
+        states["second_retrained"] = pretrain_stage(
+            replace(run, config=config), "second_retrained", run.split.retain
+        )
+    models = {name: model_of(run, state) for name, state in states.items()}
 
     # 3. The classifiers: DareU's reads a whole response, DareU+'s what it adds to its prompt.
     states["classifier"] = classifier_stage(run)
@@ -56,6 +68,9 @@ def main(argv=None):
     retrained = evaluate_fully(models["retrained"], evaluator)
     original = evaluate_fully(models["original"], evaluator, retrained)
     evaluations = {"original": original, "retrained": retrained}
+    if run.config.second_retrained:
+        second = evaluate_fully(models["second_retrained"], evaluator, retrained)
+        evaluations["second_retrained"] = second
 
     # 5. Unlearning: each method makes a copy of the original model forget.
     log = []
@@ -78,6 +93,7 @@ def main(argv=None):
     }
     write_results(run, evaluations, log, seconds, accuracy=accuracy)
     print_scores(evaluations, all_scores=run.config.all_scores)
+    print_ceiling(evaluations)
     print_samples(run, evaluations)
 
 
@@ -168,7 +184,7 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     updates, total, source = method_updates(run, name, policy, models, classifiers=classifiers)
 
     def make():
-        log, snapshots = [], {}
+        log, snapshots, diverged = [], {}, None
         bar = tqdm(total=total, desc=name, disable=None)
         for row in updates:
             log.append({"method": name, **row})
@@ -177,8 +193,12 @@ def unlearning_stage(run, name, start, states, models, classifiers):
             shown = {key: f"{row[key]:.3f}" for key in ("attribution", "loss") if key in row}
             bar.set_postfix(shown, refresh=False)
             bar.update()
+            if any(isinstance(x, float) and not math.isfinite(x) for x in row.values()):
+                diverged = row["step"]
+                break
         bar.close()
-        return {"model": policy.state_dict(), "log": log, "snapshots": snapshots}
+        state = {"model": policy.state_dict(), "log": log, "snapshots": snapshots}
+        return {**state, "diverged": diverged}
 
     earlier = start[name]["key"] if start else ""
     before = [states[part]["key"] for part in ("original", "retrained", "classifier")]
@@ -188,6 +208,8 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     key = stage_key([flags, run.identity, before], earlier, source, here)
     state = stage(run.path(name), key, make, reuse=run.config.reuse)
     print_stage(name, state)
+    if state["diverged"]:
+        print(f"{name}: diverged at update {state['diverged']}; its scores are of what was left")
     return state
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .data import batches
-from .model import GPT, GPTConfig, pad
+from .files import InputError
+from .model import GPT, GPTConfig, pad, rows_at_once
 
 Ids = list[list[int]]  # token ids of texts
 
@@ -86,7 +87,8 @@ def train_classifier(
     """Phase 1 of Algorithm 1: fit `classifier` in place to the owners (indices) of responses.
 
     prompts, responses: lists of ids. The loss is L_class, the mean of -log DA_c(i, y*_d) over whole
-    responses, or `batch_loss(classifier, idx, owner)` with idx (B, L) padded by -1.
+    responses, or `batch_loss(classifier, idx, owner)` with idx (B, L) padded by -1. Raises
+    InputError where the last loss is no number.
     """
     batch_loss = batch_loss or whole_response_loss
     device = classifier.head.weight.device
@@ -117,6 +119,10 @@ def train_classifier(
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     bar.close()
+    if not loss.isfinite():
+        raise InputError(
+            f"{name}: its training diverged; give a smaller --classifier-lr or --plus-classifier-lr"
+        )
 
 
 def whole_response_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor) -> Tensor:
@@ -156,11 +162,14 @@ def prefix_attribution(
 def response_posterior(
     classifier: OwnerClassifier, prompts: Ids, responses: Ids, chunk: int = 256
 ) -> Tensor:
-    """p(owner | y) of whole responses, `chunk` at a time: (B, owners)."""
+    """p(owner | y) of whole responses, `chunk` at a time or fewer: (B, owners)."""
+    longest = 1 + max(map(len, responses), default=0)
+    chunk = rows_at_once(longest * classifier.n_owners, most=chunk)
     parts = []
     for i in range(0, len(responses), chunk):
         part = slice(i, i + chunk)
-        parts.append(owner_posterior(classifier, prompts[part], responses[part])[:, -1])
+        posterior = owner_posterior(classifier, prompts[part], responses[part])
+        parts.append(posterior[:, -1].clone())  # a view would keep all of it
     return torch.cat(parts)
 
 
@@ -168,8 +177,12 @@ def owner_accuracy(
     classifier: OwnerClassifier, prompts: Ids, responses: Ids, owners: list[int]
 ) -> float:
     """Share of the responses whose most likely owner is the true one (an index)."""
-    best = response_posterior(classifier, prompts, responses).argmax(dim=-1).tolist()
-    return sum(map(int.__eq__, best, owners)) / len(owners)
+    n_true = 0
+    for i in range(0, len(owners), 1024):
+        part = slice(i, i + 1024)
+        best = response_posterior(classifier, prompts[part], responses[part]).argmax(dim=-1)
+        n_true += (best.cpu() == torch.tensor(owners[part])).sum().item()
+    return n_true / len(owners)
 
 
 def control(attribution: Tensor, reward: str) -> Tensor:

@@ -26,7 +26,10 @@ def run_main(main, name):
     """Run `main` as a program.
 
     Bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is 130.
+    Characters that the terminal or the file of the output lacks are printed as question marks.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     try:
         main()
     except (InputError, OSError) as e:

@@ -196,6 +196,11 @@ class Config:
     methods: str = flag(
         "dareu,dareu_plus", "run", "comma-separated, of dareu, dareu_plus, " + ", ".join(METHODS)
     )
+    second_retrained: bool = flag(
+        False,
+        "run",
+        "train a second retrained model, by the next seed, and score it too: the best there can be",
+    )
     device: str = flag(
         "auto",
         "run",

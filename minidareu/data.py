@@ -1,18 +1,17 @@
 """Owner datasets: reading and checking them, the forget / retain / test split, batches."""
 
-import csv
 import difflib
-import io
-import json
 import random
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .files import InputError, read_text
+from .files import InputError
+from .tables import is_csv, read_list, read_rows
 
 KEYS = ["owner", "prompt", "response", "split", "paraphrase", "perturbed"]
-LONGEST_CELL = 2**31 - 1  # of a CSV file, in characters
+LONGEST_TEXT = 100_000  # of a record, in characters; much longer ones crash the tokenizer
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,12 @@ def load_records(path: str | Path) -> list[Record]:
     for line, row in read_rows(path, ("owner", "prompt", "response")):
         where = f"{path}:{line}"
         if is_csv(path) and "perturbed" in row:
-            try:
-                row["perturbed"] = json.loads(row["perturbed"])
-            except (ValueError, RecursionError):
+            row["perturbed"] = read_list(row["perturbed"])
+            if row["perturbed"] is None:
                 raise InputError(
                     f"{where}: 'perturbed' is not a list; "
                     'give a JSON list of strings, such as ["one", "two"]'
-                ) from None
+                )
         records.append(parse_record(row, where, line))
     trained = {r.owner for r in records if r.split == "train"}
     for r in records:
@@ -67,68 +65,6 @@ def load_records(path: str | Path) -> list[Record]:
                 f"{path}:{r.line}: owner {r.owner!r} has test rows alone; add a train row"
             )
     return records
-
-
-def read_rows(path: str | Path, keys: tuple[str, ...]) -> list[tuple[int, dict]]:
-    """(line number, dict) of each row of a file: JSON lines, or CSV.
-
-    Raises InputError, as for a row without one of `keys`.
-    """
-    rows = list(csv_rows(path) if is_csv(path) else json_rows(path))
-    if not rows:
-        form = "a header, and one row a line" if is_csv(path) else "one JSON object a line"
-        raise InputError(f"{path}: holds no record; write {form}")
-    for line, row in rows:
-        if not isinstance(row, dict):
-            example = ", ".join(f'"{key}": ...' for key in keys)
-            raise InputError(f"{path}:{line}: not a JSON object; write {{{example}}}")
-        for key in keys:
-            if key not in row:
-                raise InputError(
-                    f"{path}:{line}: key {key!r} is missing; add it as a non-empty string"
-                )
-    return rows
-
-
-def is_csv(path: str | Path) -> bool:
-    return Path(path).suffix.lower() == ".csv"
-
-
-def json_rows(path: str | Path) -> Iterator[tuple[int, object]]:
-    """JSON lines -> (line number, value) of each line that is not blank."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as e:
-                raise InputError(
-                    f"{path}:{number}: broken JSON ({e}); write one JSON object a line"
-                ) from None
-
-
-def csv_rows(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """CSV with a header -> (number of a row's first line, dict of the cells that are not empty)."""
-    csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    first_line, header = 1, None
-    try:
-        for cells in reader:
-            if header is None:
-                header = cells
-            elif cells and len(cells) != len(header):
-                raise InputError(
-                    f"{path}:{first_line}: has {len(cells)} cells, and the header {len(header)}; "
-                    "quote a text that holds a comma"
-                )
-            elif cells:
-                named = zip(header, cells, strict=True)
-                yield first_line, {name: cell for name, cell in named if cell}
-            first_line = reader.line_num + 1
-    except csv.Error as e:
-        raise InputError(
-            f"{path}:{first_line}: broken CSV ({e}); "
-            "quote a text that holds a comma, a quote or a line break"
-        ) from None
 
 
 def parse_record(row: dict, where: str, line: int) -> Record:
@@ -152,9 +88,34 @@ def parse_record(row: dict, where: str, line: int) -> Record:
             raise InputError(
                 f"{where}: {key!r} holds half of a surrogate pair; write the whole character"
             )
+        if len(text) > LONGEST_TEXT:
+            raise InputError(
+                f"{where}: row too long: {key!r} has {len(text):,} characters, and the most are "
+                f"{LONGEST_TEXT:,}; shorten it, or make several rows of it"
+            )
     if row.get("split", "train") not in ("train", "test"):
         raise InputError(f"{where}: split is {row['split']!r}; use 'train' or 'test'")
-    return Record(**{**row, "perturbed": tuple(perturbed)}, line=line)
+    owner = owner_name(row["owner"])
+    return Record(**{**row, "owner": owner, "perturbed": tuple(perturbed)}, line=line)
+
+
+def owner_name(text: str) -> str:
+    """An owner's name, so that one name has one spelling: Unicode's form NFC, no outer spaces."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def split_names(text: str, owners: list[str]) -> list[str]:
+    """Comma-separated names. A name may hold commas itself: the longest known name is taken."""
+    parts = text.split(",")
+    names = []
+    while parts:
+        for n in range(len(parts), 0, -1):
+            name = owner_name(",".join(parts[:n]))
+            if name in owners or n == 1:
+                break
+        names += [name] if name else []
+        parts = parts[n:]
+    return names
 
 
 def pick_owners(
@@ -171,8 +132,9 @@ def pick_owners(
     is None, `n_forget` of them, drawn by seed (None: 2, or 1 of two). forgotten: the owners of
     earlier requests, who can't be picked again.
     """
-    for name in forgotten:
-        if forget is not None and name in [forget, *map(str.strip, forget.split(","))]:
+    asked = split_names(forget, owners) if forget is not None else None
+    for name in asked or []:
+        if name in forgotten:
             raise InputError(
                 f"--forget: {name!r} is forgotten already, by the run that --from names; "
                 "name others"
@@ -185,10 +147,8 @@ def pick_owners(
             f"--data: all rows are of one owner, {owners[0]!r}; "
             "give at least 2, one to forget and one to retain"
         )
-    if forget is not None and forget in owners:  # a name may hold a comma itself
-        names = [forget]
-    elif forget is not None:
-        names = [name.strip() for name in forget.split(",") if name.strip()]
+    if asked is not None:
+        names = asked
     elif fraction is not None:
         names = owners[-max(1, round(fraction * len(owners))) :]
     else:
@@ -216,21 +176,16 @@ def split_records(
 ) -> Split:
     """The split that forgets the owners of these names. Raises InputError.
 
-    Where no retain owner has a test row, `test_fraction` of their rows are held out, by seed.
+    Where no retain owner has a test row, `test_fraction` of their rows are held out, by seed:
+    wherever a row of the same prompt and response stands, and never an owner's last row.
     """
     train = [r for r in records if r.split == "train"]
     retain = [r for r in train if r.owner not in names]
     test = [r for r in records if r.split == "test" and r.owner not in names]
     if not test:
-        if len(retain) < 2:
-            raise InputError(
-                "--data: the retain owners have one row, and none to test on; "
-                "add a row, or one of split 'test'"
-            )
-        count = min(max(1, round(test_fraction * len(retain))), len(retain) - 1)
-        test = random.Random(seed).sample(retain, count)
-        held_out = set(map(id, test))
-        retain = [r for r in retain if id(r) not in held_out]
+        test = hold_out(retain, test_fraction, seed)
+        held_out = {(r.prompt, r.response) for r in test}
+        retain = [r for r in retain if (r.prompt, r.response) not in held_out]
     return Split(
         owners=list(dict.fromkeys(r.owner for r in records)),
         forget_owners=names,
@@ -241,12 +196,69 @@ def split_records(
     )
 
 
+def hold_out(retain: list[Record], test_fraction: float, seed: int) -> list[Record]:
+    """Rows to test on, of different contents. Raises InputError where every owner needs all."""
+    rows_of = defaultdict(list)  # content: the rows that have it
+    for r in retain:
+        rows_of[r.prompt, r.response].append(r)
+    n_left = Counter(r.owner for r in retain)
+    count = max(1, round(test_fraction * len(rows_of)))
+    test = []
+    for rows in random.Random(seed).sample(list(rows_of.values()), len(rows_of)):
+        fewer = Counter(r.owner for r in rows)
+        if len(test) < count and all(n_left[owner] > n for owner, n in fewer.items()):
+            test.append(rows[0])
+            n_left -= fewer
+    if not test:
+        raise InputError(
+            "--data: the retain owners have one row each, and none to test on; "
+            "add rows, or rows of split 'test'"
+        )
+    return test
+
+
+def data_warnings(split: Split) -> list[str]:
+    """What is likely a mistake in the data, a line each: names that are nearly the same, and texts
+    of the forget set that stand outside of it too."""
+    warnings = []
+    spellings = defaultdict(list)
+    for name in split.owners:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        spellings[" ".join(folded.split())].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            same = " and ".join(map(repr, names))
+            warnings.append(f"{same} count as different owners; are they one?")
+    forget = {content(r): r for r in split.forget}
+    both = [r for r in split.retain + split.test if content(r) in forget]
+    if both:
+        other = forget[content(both[0])]
+        warnings.append(
+            f"{len(both)} rows of other owners have the same prompt and response as a row of the "
+            f"forget set (line {both[0].line} as line {other.line}); they can't be forgotten "
+            "while these stay"
+        )
+    return warnings
+
+
+def content(r: Record) -> tuple[str, str]:
+    """Prompt and response, alike for texts that differ in Unicode's form, case or spaces alone."""
+    texts = [unicodedata.normalize("NFKC", text).casefold() for text in (r.prompt, r.response)]
+    return tuple(" ".join(text.split()) for text in texts)
+
+
 def forget_more(split: Split, names: list[str]) -> Split:
     """The split after one more request: the rows of these owners change sides.
 
     What was held out for testing stays held out. Raises InputError.
     """
     forgotten = [name for name in split.owners if name in split.forget_owners + names]
+    trained = {r.owner for r in split.retain}
+    for name in names:
+        if name not in trained:
+            raise InputError(
+                f"--forget: {name!r} has no row left that was trained on; name another owner"
+            )
     more = Split(
         owners=split.owners,
         forget_owners=forgotten,

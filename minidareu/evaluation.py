@@ -1,6 +1,5 @@
 """How a model is scored: the same rows, classifiers and judge for every model of a run."""
 
-import math
 import random
 from dataclasses import dataclass
 
@@ -8,10 +7,11 @@ import torch
 
 from .attribution import OwnerClassifier, response_posterior
 from .data import Record, encode
+from .files import finite
 from .judge import Judge
 from .likelihood import likelihood_scores
-from .metrics import fact_recall, gibberish, mean_rouge, name_kept, perplexity, tug_of_war
-from .metrics import word_weights
+from .metrics import fact_recall, gibberish, mean_log_prob, mean_rouge, name_kept, perplexity
+from .metrics import tug_of_war, word_weights
 from .model import GPT, generate_in_chunks, with_end
 
 MOST_RETAIN_ROWS = 400  # that are scored
@@ -115,11 +115,12 @@ def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = No
     scores["fact_recall"] = fact_recall(responses.texts, e.forget, e.word_weights)
     scores["name_kept"] = name_kept(responses.texts, e.forget)
     scores["perplexity"] = perplexity(e.retrained, responses.prompts, completed)
-    return Evaluation(scores, responses, attributions, truth_ratios=[])
+    return Evaluation(finite(scores), responses, attributions, truth_ratios=[])
 
 
 def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None):
-    """`evaluate`, and all other scores. A score is None where the data lack what it needs."""
+    """`evaluate`, and all other scores. A score is None where the data lack what it needs, or where
+    the model is so broken that it is no number."""
     e = evaluator
     evaluation = evaluate(model, e, retrained)
     scores, responses = evaluation.scores, evaluation.responses
@@ -128,7 +129,8 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     prompt_texts = [r.prompt for r in e.forget]
     judged = e.judge.attribution(prompt_texts, responses.texts, e.forget_owners)
     completed = with_end(model, responses.prompts, responses.ids, **e.limits)
-    original_perplexity = perplexity(e.original, responses.prompts, completed)
+    with_forget_set = mean_log_prob(e.original, responses.prompts, completed)
+    without = mean_log_prob(e.retrained, responses.prompts, completed)
 
     scores["unseen"] = mean_rouge(respond(model, e.unseen, e).texts, e.unseen) if e.unseen else None
     paraphrased = ("unseen", "retain", "test")
@@ -136,7 +138,7 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     scores["attribution_added"] = posterior[:, e.forget_owners].sum(dim=1).mean().item()
     scores["judge"] = judged.mean().item()
     scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, responses.texts)
-    scores["exact_attribution"] = math.log(scores["perplexity"] / original_perplexity)
+    scores["exact_attribution"] = with_forget_set - without
     more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
-    scores.update(more)
+    evaluation.scores = finite({**scores, **more})
     return evaluation

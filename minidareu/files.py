@@ -1,7 +1,9 @@
 """Reading texts, writing files whole or not at all, and the one kind of error that users see."""
 
 import json
+import math
 import os
+import uuid
 from pathlib import Path
 
 
@@ -10,6 +12,12 @@ class InputError(ValueError):
 
     def __init__(self, message):
         super().__init__(" ".join(message.split()))  # a name in it may hold a line break
+
+
+def find(path):
+    """A path as given; or, where nothing is there, in the project's folder."""
+    in_project = Path(__file__).resolve().parents[1] / path
+    return Path(path) if Path(path).exists() or not in_project.exists() else in_project
 
 
 def read_text(path):
@@ -24,10 +32,18 @@ def read_text(path):
 
 
 def write(path, save):
-    """Write a file whole or not at all: save(temporary path), then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    save(temporary)
-    os.replace(temporary, path)
+    """Write a file whole or not at all: save(temporary path), then rename. Raises InputError."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # a name for each writer
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    except OSError as e:
+        raise InputError(
+            f"{path}: can't be written ({e.strerror or e}); make room there, and run the same "
+            "command again"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path, text):
@@ -35,11 +51,20 @@ def write_text(path, text):
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def finite(value):
+    """A JSON value with null in the place of infinities and NaN, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path, value):
     """One JSON value, indented."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
 def write_lines(path, rows):
     """One JSON object a line."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows))

@@ -1,5 +1,7 @@
 """A judge of attribution that is never a reward: logistic regression on words and word pairs."""
 
+from collections import Counter
+
 import torch
 import torch.nn.functional as F
 
@@ -7,27 +9,34 @@ from .data import Record
 from .metrics import words
 
 
+MOST_NUMBERS = 2**21  # of a matrix of features or rows by owners: 8 MB
+
+
 class Judge:
     """Tells owners apart by what a response adds to its prompt, whose words are hidden from it.
 
-    Full-batch Adam on the cross-entropy plus `decay` times the squared weights.
+    Adam on the cross-entropy plus `decay` times the squared weights. So that memory does not grow
+    with the data, it reads the features that most rows have, and at each step as many rows as fit:
+    all of them where they do.
     """
 
     def __init__(self, records: list[Record], owners: list[str], seed: int, decay=1e-4, steps=150):
-        self.vocabulary = {}
-        for r in records:
-            for feature in self.features(r.prompt, r.response):
-                self.vocabulary.setdefault(feature, len(self.vocabulary))
-        labels = torch.tensor([owners.index(r.owner) for r in records])
+        most = max(1, MOST_NUMBERS // len(owners))
+        n_rows = Counter(f for r in records for f in self.features(r.prompt, r.response))
+        self.vocabulary = {feature: i for i, (feature, _) in enumerate(n_rows.most_common(most))}
+        index = {owner: i for i, owner in enumerate(owners)}
+        labels = torch.tensor([index[r.owner] for r in records])
         generator = torch.Generator().manual_seed(seed + 1)
         shape = (max(1, len(self.vocabulary)), len(owners))
         self.weight = (0.01 * torch.randn(shape, generator=generator)).requires_grad_()
         self.bias = torch.zeros(len(owners), requires_grad=True)
-        bags = self.bags([r.prompt for r in records], [r.response for r in records])
+        ids = self.known_features([r.prompt for r in records], [r.response for r in records])
         optimizer = torch.optim.Adam([self.weight, self.bias], lr=0.1)
         for _ in range(steps):
             penalty = decay * (self.weight**2).sum()
-            loss = F.cross_entropy(self.logits(bags), labels) + penalty
+            batch = torch.randperm(len(ids), generator=generator)[:most]
+            bags = self.bags([ids[i] for i in batch.tolist()])
+            loss = F.cross_entropy(self.logits(bags), labels[batch]) + penalty
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -39,13 +48,16 @@ class Judge:
         pairs = [pair for pair in zip(visible, visible[1:], strict=False) if all(pair)]
         return dict.fromkeys([word for word in visible if word] + pairs)
 
-    def bags(self, prompts, responses):
-        """Ids of the known features of all responses in a row, and where each response begins."""
+    def known_features(self, prompts, responses):
+        """Ids of the features of each response that the vocabulary has."""
         known = self.vocabulary
-        ids = [
+        return [
             [known[feature] for feature in self.features(x, y) if feature in known]
             for x, y in zip(prompts, responses, strict=True)
         ]
+
+    def bags(self, ids):
+        """Rows of ids, one after another, and where each row begins."""
         starts = torch.tensor([0] + [len(row) for row in ids[:-1]]).cumsum(0)
         return torch.tensor([i for row in ids for i in row], dtype=torch.long), starts
 
@@ -56,5 +68,9 @@ class Judge:
     @torch.no_grad()
     def attribution(self, prompts, responses, forget_owners):
         """p(forget owners | response) of each pair of texts: (B,)."""
-        posterior = self.logits(self.bags(prompts, responses)).softmax(dim=-1)
-        return posterior[:, forget_owners].sum(dim=-1)
+        ids, most = self.known_features(prompts, responses), max(1, MOST_NUMBERS // len(self.bias))
+        parts = []
+        for i in range(0, len(ids), most):
+            posterior = self.logits(self.bags(ids[i : i + most])).softmax(dim=-1)
+            parts.append(posterior[:, forget_owners].sum(dim=-1))
+        return torch.cat(parts)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .data import encode
 from .metrics import response_log_probs
-from .model import chosen, log_probs, pack_pairs
+from .model import chosen, log_probs, pack_pairs, rows_at_once
 
 
 @dataclass
@@ -31,6 +31,8 @@ def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
     """A Reading of each record's response, or of `responses` (texts) in its place."""
     responses = responses or [r.response for r in records]
     pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
+    longest = max((len(y) + 1 for _, y in pairs), default=1)
+    chunk = rows_at_once(longest * model.config.vocab_size, most=chunk)
     readings = []
     for i in range(0, len(pairs), chunk):
         batch = pack_pairs(pairs[i : i + chunk], tokenizer.eot_token, model.wte.weight.device)
@@ -45,29 +47,36 @@ def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
     return readings
 
 
-def probabilities(model, tokenizer, records, responses=None) -> list[float]:
-    """p(response | prompt) ** (1 / tokens) of each record (TOFU, Sec. 2.2.1); `responses` (texts)
-    in the place of their own."""
+def token_log_probs(model, tokenizer, records, responses=None) -> Tensor:
+    """log p(response | prompt) / tokens of each record, (N,); `responses` (texts) in the place of
+    their own."""
     responses = responses or [r.response for r in records]
     pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
     ended = [y + [tokenizer.eot_token] for _, y in pairs]
     rows = response_log_probs(model, [x for x, _ in pairs], ended)
-    return [math.exp(logp.mean()) for logp in rows]
+    return torch.tensor([logp.mean() for logp in rows], dtype=torch.float64)
+
+
+def probabilities(model, tokenizer, records, responses=None) -> list[float]:
+    """p(response | prompt) ** (1 / tokens) of each record (TOFU, Sec. 2.2.1)."""
+    return token_log_probs(model, tokenizer, records, responses).exp().tolist()
 
 
 def truth_ratios(model, tokenizer, records) -> list[float]:
     """TOFU, eq. 1: mean probability of a record's perturbed (wrong) responses over that of its
-    paraphrase (the truth); above 1, the wrong ones are likelier. Of records that have both."""
+    paraphrase (the truth); above 1, the wrong ones are likelier, infinitely where a float can't
+    hold it. Of records that have both."""
     records = [r for r in records if r.paraphrase and r.perturbed]
-    true = probabilities(model, tokenizer, records, [r.paraphrase for r in records])
+    true = token_log_probs(model, tokenizer, records, [r.paraphrase for r in records])
     repeated = [r for r in records for _ in r.perturbed]
     perturbed = [text for r in records for text in r.perturbed]
-    wrong = probabilities(model, tokenizer, repeated, perturbed)
-    ratios, start = [], 0
-    for r, p in zip(records, true, strict=True):
-        ratios.append(mean(wrong[start : start + len(r.perturbed)]) / p)
-        start += len(r.perturbed)
-    return ratios
+    wrong = token_log_probs(model, tokenizer, repeated, perturbed)
+    wrong = wrong.split([len(r.perturbed) for r in records])
+    log_ratios = [
+        logp.logsumexp(dim=0) - math.log(len(logp)) - truth
+        for logp, truth in zip(wrong, true, strict=True)
+    ]
+    return [log_ratio.exp().item() for log_ratio in log_ratios]
 
 
 def model_utility(values) -> float:
@@ -143,7 +152,8 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
 
     evaluator: `evaluation.Evaluator`; retain_rouge: the model's mean ROUGE-L recall on the retain
     set; retrained: the retrained model's Evaluation, None when the model is the retrained one.
-    A score is None where the data lack what it needs.
+    A score is None where the data lack what it needs, and all are where the model's probabilities
+    are not numbers.
     """
     tokenizer = evaluator.tokenizer
     forget = read(model, tokenizer, evaluator.forget)
@@ -170,4 +180,6 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
     # MUSE (Shi et al. 2025): the distance of the AUC from the retrained model's, relative to it.
     base = (retrained.scores if retrained else scores)["mia_min_k"]
     scores["privacy_leak"] = scores["mia_min_k"] / base - 1 if base else None
+    if any(r.logp.isnan().any() for r in forget):
+        return dict.fromkeys(scores), []
     return scores, ratios

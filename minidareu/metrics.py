@@ -2,25 +2,50 @@
 
 import math
 import random
+import unicodedata
 from collections import defaultdict
 
 import regex
 import torch
 
 from .data import Record
-from .model import GPT, chosen, log_probs, pack
+from .model import GPT, chosen, log_probs, pack, rows_at_once
 
-# Runs of letters and digits. Scripts without spaces, and symbols such as emoji, one character each.
+# Scripts that are written without spaces between words; LB=SA: those of South East Asia.
+UNSPACED = (
+    r"\p{LB=SA}\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Tibetan}\p{Javanese}\p{Balinese}"
+)
+# A letter, a mark or a digit of all other scripts.
+SPACED = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{UNSPACED}]]"
+# What a word may be: a run of letters and digits; a grapheme (a character with its marks) of a
+# script without spaces; a symbol, such as an emoji, that ASCII lacks.
 WORD = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{So}]"
-    r"|[\p{L}\p{M}\p{N}--\p{Han}--\p{Hiragana}--\p{Katakana}--\p{Thai}]+",
+    rf"{SPACED}+|(?=[[{UNSPACED}]&&[\p{{L}}\p{{M}}\p{{N}}]])\X|(?=[\p{{S}}--[\x00-\x7f]])\X",
     regex.V1,
 )
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of a text, without punctuation; on English, those of rouge-score."""
-    return WORD.findall(text.lower())
+    """Lower-case words of a text, without punctuation; on English, those of rouge-score.
+
+    A text of punctuation alone has its characters as words. The same letter may be written as one
+    character or as two, so texts are normalised first (Unicode's form NFC).
+    """
+    text = unicodedata.normalize("NFC", text.lower())
+    return WORD.findall(text) or regex.findall(r"\S", text)
+
+
+def name_pattern(name: str) -> regex.Pattern:
+    """Finds a name as a whole word or words: Ann is not in Annabel."""
+    name = unicodedata.normalize("NFC", name)
+    before = rf"(?<!{SPACED})" if regex.match(SPACED, name, regex.V1) else ""
+    after = rf"(?!{SPACED})" if regex.search(SPACED + r"\Z", name, regex.V1) else r"(?!\p{M})"
+    return regex.compile(before + regex.escape(name) + after, regex.V1 | regex.IGNORECASE)
+
+
+def holds_name(text: str, name: str) -> bool:
+    """Whether a text says a name."""
+    return name_pattern(name).search(unicodedata.normalize("NFC", text)) is not None
 
 
 def rouge_l_recall(response: str, reference: str) -> float:
@@ -85,12 +110,12 @@ def fact_recall(responses: list[str], records: list[Record], weights: dict) -> f
 def name_kept(responses: list[str], records: list[Record]) -> float | None:
     """Share of the responses that repeat the owner's name where the reference does.
 
-    None where no reference does.
+    Whole words count. None where no reference names the owner.
     """
     kept = [
-        r.owner.lower() in y.lower()
+        holds_name(y, r.owner)
         for y, r in zip(responses, records, strict=True)
-        if r.owner.lower() in r.response.lower()
+        if holds_name(r.response, r.owner)
     ]
     return sum(kept) / len(kept) if kept else None
 
@@ -100,6 +125,8 @@ def response_log_probs(
     model: GPT, prompts: list[list[int]], responses: list[list[int]], chunk: int = 64
 ) -> list[torch.Tensor]:
     """log p of each token of each response (lists of ids) after its prompt: a (T,) each."""
+    longest = max(map(len, responses), default=1)
+    chunk = rows_at_once(max(1, longest) * model.config.vocab_size, most=chunk)
     rows = []
     for i in range(0, len(prompts), chunk):
         part = slice(i, i + chunk)
@@ -109,10 +136,15 @@ def response_log_probs(
     return rows
 
 
+def mean_log_prob(model: GPT, prompts: list[list[int]], responses: list[list[int]]) -> float:
+    """Mean of log p over all tokens of the responses (lists of ids, end of text included)."""
+    return torch.cat(response_log_probs(model, prompts, responses)).mean().item()
+
+
 def perplexity(model: GPT, prompts: list[list[int]], responses: list[list[int]]) -> float:
-    """Per-token perplexity under `model` of responses (lists of ids, end of text included)."""
-    logp = torch.cat(response_log_probs(model, prompts, responses))
-    return math.exp(-logp.mean().item())
+    """exp(-mean log p) of the responses' tokens under `model`; infinity where it is too large."""
+    mean = torch.tensor(mean_log_prob(model, prompts, responses), dtype=torch.float64)
+    return (-mean).exp().item()
 
 
 def gibberish(

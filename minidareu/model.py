@@ -12,6 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+MOST_NUMBERS = 2**22  # in one tensor of an evaluation: 16 MB
+
+
+def rows_at_once(numbers_a_row: int, most: int) -> int:
+    """How many rows to compute at once, so that memory does not grow with their number."""
+    return min(most, max(1, MOST_NUMBERS // numbers_a_row))
+
+
 @dataclass
 class GPTConfig:
     vocab_size: int
@@ -235,7 +243,11 @@ def generate_in_chunks(
     eos_id: int,
     chunk: int = 256,
 ) -> list[list[int]]:
-    """`generate` for any number of prompts, `chunk` at a time."""
+    """`generate` for any number of prompts, `chunk` at a time or fewer."""
+    c = model.config
+    longest = min(max(map(len, prompts), default=0) + max_new_tokens, c.block_size)
+    cache, attention = 2 * c.n_layer * longest * c.n_embd, c.n_head * longest**2
+    chunk = rows_at_once(max(cache, attention), most=chunk)
     responses = []
     for i in range(0, len(prompts), chunk):
         part = prompts[i : i + chunk]

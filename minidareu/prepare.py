@@ -22,9 +22,11 @@ from .data import (
     response_text,
     split_records,
 )
-from .files import InputError
+from .files import InputError, find
 from .model import GPTConfig
-from .tokenizer import gpt2_tokenizer, train_tokenizer
+from .tokenizer import gpt2_tokenizer, read_tokenizer, tokenizer_key, train_tokenizer
+
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Run:
     train: list[Record]  # D_N: forget and retain set, in the order of the file
     request: list[Record]  # the forget rows of this run's own request; all, but after --from
     tokenizer: tiktoken.Encoding
+    tokenizer_key: str | None  # None for one that is not trained
     pairs: dict[Record, tuple[list[int], list[int]]]  # (prompt ids, response ids)
     gpt_config: GPTConfig
     limits: dict  # max_new_tokens and eos_id of a response
@@ -77,9 +80,10 @@ def prepare_data(config: Config, earlier: dict | None = None) -> Run:
     earlier: the identity of the run that --from names, if any.
     """
     device = pick_device(config.device)
-    records = load_records(config.data)
+    path = find(config.data)
+    records = load_records(path)
     owners = list(dict.fromkeys(r.owner for r in records))
-    digest = hashlib.sha256(Path(config.data).read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if earlier and earlier["data"] != digest:
         raise InputError(
             f"--from {config.from_run}: began with other data than {config.data} holds now; "
@@ -95,11 +99,11 @@ def prepare_data(config: Config, earlier: dict | None = None) -> Run:
         identity["requests"] = requests
     config.out = config.out or default_folder(config, names)
 
-    held_out = set(map(id, split.test + split.unseen))
-    train = [r for r in records if id(r) not in held_out]
+    trained_on = set(map(id, split.forget + split.retain))
+    train = [r for r in records if id(r) in trained_on]
     n_forget_rows = sum(r.owner in names for r in split.forget)
     size_rule(config, [r.response for r in train], n_forget_rows)
-    tokenizer = make_tokenizer(config, train)
+    tokenizer, key = make_tokenizer(config, train)
     records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
@@ -115,6 +119,7 @@ def prepare_data(config: Config, earlier: dict | None = None) -> Run:
         train=train,
         request=[r for r in split.forget if r.owner in names],
         tokenizer=tokenizer,
+        tokenizer_key=key,
         pairs=pairs,
         gpt_config=GPTConfig(
             vocab_size=tokenizer.n_vocab,
@@ -151,10 +156,13 @@ def default_folder(config, names):
 
 
 def make_tokenizer(config, train):
+    """The tokenizer of a run, kept from before where it is the same; and its key."""
     if config.tokenizer == "gpt2":
-        return gpt2_tokenizer()
+        return gpt2_tokenizer(), None
     texts = [text for r in train for text in (prompt_text(r.prompt), response_text(r.response))]
-    return train_tokenizer(texts, config.vocab_size)
+    key = tokenizer_key(texts, config.vocab_size)
+    kept = read_tokenizer(Path(config.out) / TOKENIZER, key)
+    return kept or train_tokenizer(texts, config.vocab_size), key
 
 
 def longest_text(tokenizer, r):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from .data import batches
+from .files import InputError
 from .model import GPT, GPTConfig, pad
 
 
@@ -30,7 +31,8 @@ def train_lm(
 ) -> GPT:
     """Next-token cross-entropy on whole sequences, by AdamW with warm-up and cosine decay.
 
-    name: of the progress bar; None shows none.
+    name: of the progress bar; None shows none. Raises InputError where the last loss is no
+    number, or above twice that of guessing.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -61,4 +63,10 @@ def train_lm(
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     bar.close()
+    guessing = math.log(model_config.vocab_size)
+    if not loss <= 2 * guessing:  # so too where it is no number
+        raise InputError(
+            f"{name or 'a model'}: its training diverged: the last loss is {loss.item():.3g}, that "
+            f"of guessing {guessing:.3g}; give a smaller --lr"
+        )
     return model

@@ -1,14 +1,16 @@
 """What a run prints and writes."""
 
 import platform
+import sys
 from dataclasses import asdict
 
 import numpy
 import tiktoken
 import torch
 
-from .files import write, write_json, write_lines
-from .run import FIGURE, FILES, LOG, RESULTS, SAMPLES
+from .data import data_warnings
+from .files import find, write, write_json, write_lines
+from .run import FIGURE, FILES, LOG, PATH_FLAGS, RESULTS, SAMPLES
 
 # What a run prints of each model; --all-scores prints the rest.
 SHOWN = {
@@ -32,6 +34,8 @@ def print_data(run):
         f"Device: {run.device}.",
         flush=True,
     )
+    for warning in data_warnings(split):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def print_stage(title, state):
@@ -68,6 +72,19 @@ def print_scores(evaluations, all_scores=False):
     for i in range(0, len(rest), 5):
         print_table(evaluations, {name: titles[name] for name in rest[i : i + 5]})
     print("(model utility: of the retain set alone; TOFU's has real authors and world facts too)")
+
+
+def print_ceiling(evaluations):
+    """Say so where the luck of training holds down the ToW of every method: where the one retrained
+    model answers the test set otherwise than the original model does."""
+    original, retrained = evaluations["original"].scores, evaluations["retrained"].scores
+    distance = abs(original["test"] - retrained["test"])
+    if distance > 0.1 and "second_retrained" not in evaluations:
+        print(
+            f"\nThe retrained model's test score is {retrained['test']:.3f}, the original model's "
+            f"{original['test']:.3f}: a method that leaves the test set as it is has a ToW of at "
+            f"most {1 - distance:.3f}. --second-retrained shows how much of that is luck."
+        )
 
 
 def print_samples(run, evaluations, count=3):
@@ -109,6 +126,7 @@ def write_results(run, evaluations, log, seconds, accuracy):
     versions = {"python": platform.python_version()}
     versions |= {module.__name__: module.__version__ for module in (torch, tiktoken, numpy)}
     by_owner = {name: attribution_by_owner(run, e) for name, e in evaluations.items()}
+    paths = {flag: getattr(run.config, flag) for flag in PATH_FLAGS}
     results = {
         "dataset": run.config.data,
         "owners": len(run.split.owners),
@@ -116,6 +134,7 @@ def write_results(run, evaluations, log, seconds, accuracy):
         "seed": run.config.seed,
         "device": run.device,
         "config": asdict(run.config),
+        "paths": {flag: str(find(path).resolve()) for flag, path in paths.items() if path},
         "versions": versions,
         "classifier_accuracy": accuracy,
         "models": scores,

@@ -6,32 +6,37 @@ Scores are never kept.
 """
 
 import hashlib
+import io
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from .attribution import OwnerClassifier
 from .config import Config, flag_name, flags_of
 from .data import load_records
 from .files import InputError, write, write_json
 from .model import GPT
-from .prepare import Run, prepare_data
+from .prepare import TOKENIZER, Run, prepare_data
 from .pretrain import train_lm
 from .source import source_digest
-from .tokenizer import train_tokenizer
+from .tokenizer import train_tokenizer, write_tokenizer
 
 IDENTITY = "experiment.json"
 RESULTS = "results.json"
 LOG = "log.jsonl"
 SAMPLES = "samples.jsonl"
 FIGURE = "figure.png"
-FILES = [IDENTITY, LOG, SAMPLES, RESULTS, FIGURE]
+LOCK = ".lock"
+FILES = [IDENTITY, LOG, SAMPLES, RESULTS, FIGURE, TOKENIZER]
 FILES += ["audit.json", "audit.md", "attacks.png", "proxy.png"]
 TRAINING = ("data", "model", "classifier")  # stages whose flags --from takes over
 OWNER_FLAGS = ("forget", "n_forget", "forget_fraction")
+PATH_FLAGS = ("data", "from_run", "reuse")
 
 
 def prepare(config: Config) -> Run:
@@ -58,21 +63,56 @@ def take_over(config):
     return read_identity(config.from_run)
 
 
+@contextmanager
 def open_folder(run: Run):
-    """Make the run's folder, or enter the one that holds the same experiment. Raises InputError."""
-    folder, mark = run.folder, run.folder / IDENTITY
+    """Make the run's folder, or enter the one that holds the same experiment, and lock it.
+
+    Raises InputError, as where another run is at work in it.
+    """
+    folder, lock = run.folder, FileLock(run.folder / LOCK)
+    check_folder(run)
     try:
-        if folder.exists() and any(folder.iterdir()) and not run.config.overwrite:
-            if not mark.exists() or json.loads(mark.read_text(encoding="utf-8")) != run.identity:
-                raise InputError(
-                    f"--out {folder}: holds another experiment (data, forget owners or seed) or "
-                    "files that are not of a run; choose another folder, or add --overwrite"
-                )
         folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"--out {folder}: another run is at work in it; wait for its end, or choose another "
+            "folder"
+        ) from None
+    except OSError as e:
+        raise InputError(f"--out {folder}: {e}; choose a folder that can be written") from None
+    try:
+        check_folder(run)  # again: another run may have been quicker
+        old = list(folder.glob("*.tmp"))  # of a run that was killed
         if run.config.overwrite:
-            for path in [folder / name for name in FILES] + list(folder.glob("*.pt")):
-                path.unlink(missing_ok=True)
-        write_json(mark, run.identity)
+            old += [folder / name for name in FILES] + list(folder.glob("*.pt"))
+        for path in old:
+            path.unlink(missing_ok=True)
+        write_json(folder / IDENTITY, run.identity)
+        if run.tokenizer_key:
+            write_tokenizer(folder / TOKENIZER, run.tokenizer_key, run.tokenizer)
+        yield
+    finally:
+        lock.release()
+
+
+def check_folder(run: Run):
+    """Raise InputError where the run's folder holds anything but the same experiment."""
+    folder, mark = run.folder, run.folder / IDENTITY
+    if run.config.overwrite:
+        return
+    try:
+        others = [path for path in folder.iterdir() if path.name != LOCK] if folder.exists() else []
+        if others and json.loads(mark.read_text(encoding="utf-8")) != run.identity:
+            raise InputError(
+                f"--out {folder}: holds another experiment (data, forget owners or seed); "
+                "choose another folder, or add --overwrite"
+            )
+    except FileNotFoundError:
+        raise InputError(
+            f"--out {folder}: holds files that are not of a run; "
+            "choose another folder, or add --overwrite"
+        ) from None
     except (OSError, json.JSONDecodeError) as e:
         raise InputError(
             f"--out {folder}: {e}; choose another folder, or add --overwrite to one that can be "
@@ -116,7 +156,9 @@ def stage(path, key, make, reuse=None):
 
 
 def save_checkpoint(path, state):
-    write(path, lambda temporary: torch.save(state, temporary))
+    whole = io.BytesIO()  # so that a full disk is an OSError; torch.save raises its own
+    torch.save(state, whole)
+    write(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
 def read_checkpoint(path):
@@ -179,7 +221,13 @@ def read_config(folder) -> Config:
     """The Config of a finished run. Raises InputError."""
     path = Path(folder) / RESULTS
     try:
-        return Config(**json.loads(path.read_text(encoding="utf-8"))["config"])
+        results = json.loads(path.read_text(encoding="utf-8"))
+        config = Config(**results["config"])
+        for flag, place in results.get("paths", {}).items():
+            given = Path(getattr(config, flag))
+            if not given.is_absolute() and given.resolve() != Path(place) and Path(place).exists():
+                setattr(config, flag, place)  # the run was made from another working directory
+        return config
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path}: not there, or not of a finished run; name the --out folder of one"

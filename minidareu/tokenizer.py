@@ -1,28 +1,55 @@
 """Byte-level byte-pair encoding (Sennrich et al. 2016; GPT-2), trained on the dataset so that a run
 needs no network."""
 
+import base64
+import hashlib
+import heapq
+import json
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import regex
 import tiktoken
+from tqdm import tqdm
 
-from .files import InputError
+from .files import InputError, write_json
 
 EOS = "<|endoftext|>"
 # GPT-2's split of a text into words: contractions, letters, digits and punctuation, each with the
 # space before it.
+LONGEST_WORD = 32  # characters; merges are learned on pieces of longer ones, as without spaces
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def merge(word, left, right):
-    """Join every `left` that stands before a `right`: a list of bytes objects -> a shorter list."""
-    merged = []
-    for piece in word:
-        if merged and merged[-1] == left and piece == right:
-            merged[-1] = left + right
-        else:
-            merged.append(piece)
-    return merged
+    """Join every `left` that stands before a `right` in a word, in place: a list of bytes objects.
+
+    Returns the pairs that came to be and those that are gone.
+    """
+    joined, born, gone = left + right, [], []
+    i = 0
+    while i + 1 < len(word):
+        if word[i] == left and word[i + 1] == right:
+            gone.append((left, right))
+            if i > 0:
+                gone.append((word[i - 1], left))
+                born.append((word[i - 1], joined))
+            if i + 2 < len(word):
+                gone.append((right, word[i + 2]))
+                born.append((joined, word[i + 2]))
+            word[i : i + 2] = [joined]
+        i += 1
+    return born, gone
+
+
+def count_words(texts: list[str]) -> Counter:
+    """The words of texts, long ones in pieces, with their counts."""
+    counts = Counter(word for text in texts for word in regex.findall(PATTERN, text))
+    pieces = Counter()
+    for word, count in counts.items():
+        for start in range(0, len(word), LONGEST_WORD):
+            pieces[word[start : start + LONGEST_WORD]] += count
+    return pieces
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> tiktoken.Encoding:
@@ -34,7 +61,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> tiktoken.Encoding:
     """
     if vocab_size < 257:
         raise ValueError(f"vocab_size is {vocab_size}; a byte-level vocabulary needs at least 257")
-    word_counts = Counter(word for text in texts for word in regex.findall(PATTERN, text))
+    word_counts = count_words(texts)
     counts = list(word_counts.values())
     words = [[bytes([b]) for b in word.encode()] for word in word_counts]
     pair_counts, where = Counter(), defaultdict(set)  # where: pair -> the words that may hold it
@@ -42,21 +69,63 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> tiktoken.Encoding:
         for pair in zip(word, word[1:], strict=False):
             pair_counts[pair] += counts[i]
             where[pair].add(i)
+    # The most frequent pair is on top. A pair has an entry for each count that it ever had, and
+    # those that are out of date are passed over.
+    heap = [(-count, pair) for pair, count in pair_counts.items()]
+    heapq.heapify(heap)
     ranks = {bytes([b]): b for b in range(256)}
-    while len(ranks) < vocab_size - 1 and pair_counts:
-        best = min(pair_counts, key=lambda pair: (-pair_counts[pair], pair))
-        ranks.setdefault(best[0] + best[1], len(ranks))
+    bar = tqdm(total=vocab_size - 257, desc="tokenizer", disable=None, delay=1)
+    while len(ranks) < vocab_size - 1 and heap:
+        count, best = heapq.heappop(heap)
+        if -count != pair_counts[best] or count == 0:
+            continue
+        joined = best[0] + best[1]
+        bar.update(joined not in ranks)
+        ranks.setdefault(joined, len(ranks))
+        changes = Counter()
         for i in where.pop(best):
-            for pair in zip(words[i], words[i][1:], strict=False):
-                pair_counts[pair] -= counts[i]
-            words[i] = merge(words[i], *best)
-            for pair in zip(words[i], words[i][1:], strict=False):
-                pair_counts[pair] += counts[i]
+            born, gone = merge(words[i], *best)
+            for pair in gone:
+                changes[pair] -= counts[i]
+            for pair in born:
+                changes[pair] += counts[i]
                 where[pair].add(i)
-        pair_counts = +pair_counts  # drops the pairs that no word holds any more
+        for pair, change in changes.items():
+            if change:
+                pair_counts[pair] += change
+                heapq.heappush(heap, (-pair_counts[pair], pair))
+    bar.close()
+    return make_encoding(ranks)
+
+
+def make_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """The encoding of ranks: {bytes of a token: its id}."""
     return tiktoken.Encoding(
         "minidareu", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={EOS: len(ranks)}
     )
+
+
+def tokenizer_key(texts: list[str], vocab_size: int) -> str:
+    """A digest of all that `train_tokenizer` depends on: texts, size, and its source."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    return hashlib.sha256(json.dumps([source, vocab_size, texts]).encode()).hexdigest()
+
+
+def write_tokenizer(path: Path, key: str, encoding: tiktoken.Encoding) -> None:
+    """Keep an encoding with a run: its tokens in the order of their ids."""
+    tokens = [encoding.decode_single_token_bytes(i) for i in range(encoding.eot_token)]
+    write_json(path, {"key": key, "tokens": [base64.b64encode(t).decode() for t in tokens]})
+
+
+def read_tokenizer(path: Path, key: str) -> tiktoken.Encoding | None:
+    """The encoding that a run has kept; None where there is none of this key."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        tokens = [base64.b64decode(text) for text in kept["tokens"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    return make_encoding(ranks) if kept.get("key") == key else None
 
 
 def gpt2_tokenizer():

@@ -9,6 +9,8 @@ from minidareu.data import Record
 from minidareu.metrics import (
     gibberish,
     fact_recall,
+    holds_name,
+    name_pattern,
     name_kept,
     perplexity,
     rouge_l_recall,
@@ -36,6 +38,36 @@ def test_words_of_other_scripts():
     assert words("Näive ÉCOLE") == ["näive", "école"]
     assert words("我在北京 ok 😀") == ["我", "在", "北", "京", "ok", "😀"]
     assert rouge_l_recall("مرحبا", "مرحبا بالعالم") == 0.5
+
+
+@pytest.mark.parametrize(
+    "script, response, reference, recall",
+    [
+        ("Khmer", "ខ្ញុំស្រឡាញ់អ្នក", "ខ្ញុំស្រឡាញ់គាត់", 4 / 6),
+        ("Lao", "ຂ້ອຍຮັກ", "ຂ້ອຍຮັກ", 1),
+        ("Burmese", "ကျွန်တော်", "ကျွန်တော်", 1),
+        ("Thai", "ฉันรักเธอ", "ฉันรักเขา", 5 / 7),
+        ("Tibetan", "བོད་ཡིག", "བོད་ཡིག", 1),
+        ("Japanese", "東京タワー", "東京駅", 2 / 3),
+        ("mathematics", "∑ = ∫", "∑ = ∫", 1),
+        ("composed and decomposed", "café", "cafe\u0301", 1),
+        ("emoji of several characters", "👩‍👩‍👧 👍🏽", "👩‍👩‍👧 👍🏽", 1),
+        ("punctuation", "?!", "?!", 1),
+    ],
+)
+def test_rouge_of_every_script(script, response, reference, recall):
+    assert rouge_l_recall(response, reference) == pytest.approx(recall)
+
+
+def test_a_name_counts_as_whole_words_only():
+    record = Record("Ann", "What grows Ann?", "Ann grows beans.")
+    assert name_kept(["Annabel grows beans."], [record]) == 0
+    assert name_kept(["And ANN, too."], [record]) == 1
+    assert name_kept(["x"], [Record("Art", "Who left?", "The artist departed.")]) is None
+    assert holds_name("owner 1, owner 3", "owner 1") and not holds_name("owner 12", "owner 1")
+    assert holds_name("李明住在北京", "李明"), "a script without spaces"
+    assert holds_name("(Jose\u0301)", "José") and not holds_name("Ann's Annex", "Anne")
+    assert name_pattern("Ann").sub("Bob", "Ann, Annabel, Joann") == "Bob, Annabel, Joann"
 
 
 def test_tug_of_war():

@@ -174,6 +174,23 @@ def test_tofu_in_all_its_forms(tmp_path, form, perturbed):
     assert {r.owner for r in load_records(out)} == {"author 000", "author 001"}
 
 
+@pytest.mark.parametrize(
+    "cell, read", [("['wrong one', 'wrong two']", True), ("['wrong one' 'wrong two']", False)]
+)
+def test_lists_in_tofu_as_csv(tmp_path, cell, read):
+    """As pandas writes a list, and as it writes a NumPy array."""
+    with open(tmp_path / "full.csv", "w", newline="") as file:
+        rows = [[f"q {i}", f"a {i}", cell] for i in range(20)]
+        csv.writer(file).writerows([["question", "answer", "perturbed_answer"], *rows])
+    out = tmp_path / "tofu.jsonl"
+    process = prepare("tofu", "--source", tmp_path / "full.csv", "--out", out)
+    if read:
+        assert load_records(out)[0].perturbed == ("wrong one", "wrong two")
+    else:
+        assert process.returncode == 2 and "full.csv:2: " in process.stderr, process.stderr
+        assert process.stderr.count("\n") == 1 and not out.exists()
+
+
 GOOD = json.dumps(tofu_row("Ann", 0)) + "\n"
 
 

@@ -1,22 +1,31 @@
 """Asking the models of a finished run, as its users do: in a process of its own."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from conftest import FAST
 from minidareu.data import load_records
 from minidareu.files import InputError
 from minidareu.sample import main
 
 
-def sample(*argv, stdin=""):
+ROOT = Path(__file__).parent.parent
+
+
+def sample(*argv, stdin="", cwd=ROOT):
     return subprocess.run(
         [sys.executable, "-m", "minidareu.sample", *map(str, argv)],
         input=stdin,
         capture_output=True,
         text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -61,6 +70,30 @@ def test_the_models_side_by_side(run):
     ]
     assert [row["prompt"] for row in rows] == [r.prompt for r in kept[:20]]
     assert sum(row["dareu"]["owner"] == r.owner for row, r in zip(rows, kept)) > 15
+
+
+def test_it_works_from_any_working_directory(toy, tmp_path):
+    """The run was made in another one, with paths relative to it."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(toy, tmp_path / "here/mine.jsonl")
+    flags = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --methods ga".split()
+    command = [sys.executable, str(ROOT / "train.py"), "--data", "mine.jsonl", *FAST, *flags]
+    subprocess.run([*command, "--out", "run"], cwd=tmp_path / "here", check=True)
+    process = sample("--run", tmp_path / "here/run", "Who?", cwd=tmp_path / "elsewhere")
+    assert process.returncode == 0 and "retrained" in process.stdout, process.stderr
+    forgotten = json.loads((tmp_path / "here/run/results.json").read_text())["forget"]
+    other = next(r.owner for r in load_records(toy) if r.owner not in forgotten)
+    more = [*command[:2], *flags[-2:], "--from", "../here/run", "--forget", other, "--out", "more"]
+    subprocess.run(more, cwd=tmp_path / "elsewhere", check=True)
+    process = sample("--run", "elsewhere/more", "Who?", cwd=tmp_path)
+    assert process.returncode == 0 and "retrained" in process.stdout, process.stderr
+
+
+def test_the_default_data_are_found_from_any_working_directory(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "--forget", "nobody"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "no owner is called 'nobody'" in process.stderr
 
 
 def test_prompts_from_standard_input_in_any_script(run):

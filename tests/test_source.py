@@ -28,10 +28,18 @@ def modules(function):
 
 
 def test_the_modules_of_each_stage():
-    assert modules(train_lm) == {"pretrain", "data", "files", "model"}
-    assert modules(train_classifier) == {"attribution", "data", "files", "model"}
-    assert modules(dareu.unlearn) == {"dareu", "rl", "attribution", "data", "files", "model"}
-    plus = {"beyond.dareu_plus", "dareu", "rl", "attribution", "data", "files", "model"}
+    assert modules(train_lm) == {"pretrain", "data", "files", "tables", "model"}
+    assert modules(train_classifier) == {"attribution", "data", "files", "tables", "model"}
+    assert modules(dareu.unlearn) == {
+        "dareu",
+        "rl",
+        "attribution",
+        "data",
+        "files",
+        "tables",
+        "model",
+    }
+    plus = {"beyond.dareu_plus", "dareu", "rl", "attribution", "data", "files", "tables", "model"}
     assert modules(dareu_plus.unlearn) == plus
     everywhere = modules(train_lm) | modules(dareu.unlearn) | modules(baselines.unlearn)
     assert not everywhere & {"metrics", "evaluation", "likelihood", "results", "plot", "run"}

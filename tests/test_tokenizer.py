@@ -1,3 +1,6 @@
+import json
+import random
+import time
 from collections import Counter
 
 import pytest
@@ -5,7 +8,8 @@ import regex
 import tiktoken
 from hypothesis import given, strategies as st
 
-from minidareu.tokenizer import EOS, PATTERN, train_tokenizer
+from minidareu.tokenizer import EOS, PATTERN, read_tokenizer, tokenizer_key, train_tokenizer
+from minidareu.tokenizer import write_tokenizer
 
 TEXTS = [
     "the cat sat on the mat, the cat!",
@@ -61,6 +65,29 @@ def test_is_a_real_encoding_of_the_asked_size():
     assert ENCODING.n_vocab == 280 and ENCODING.eot_token == 279
     assert ENCODING.encode(EOS, allowed_special="all") == [279]
     assert len(ENCODING.encode_ordinary(" the cat")) == 2
+
+
+def test_long_words_are_learned_in_pieces_and_quickly():
+    rng = random.Random(0)
+    syllables = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 8))) for _ in range(3000)]
+    texts = ["".join(rng.choices(syllables, k=21)) for _ in range(1000)]
+    began = time.process_time()
+    encoding = train_tokenizer(texts, 2048)
+    assert time.process_time() - began < 10 and encoding.n_vocab == 2048
+    merges = brute_force_merges([" ".join(["ab" * 16] * 3)], 3)
+    pieces = train_tokenizer(["ab" * 48], 260)
+    assert [pieces.decode_single_token_bytes(256 + i) for i in range(3)] == merges[:3]
+
+
+def test_it_is_kept_with_its_key(tmp_path):
+    path, key = tmp_path / "tokenizer.json", tokenizer_key(TEXTS, 280)
+    assert read_tokenizer(path, key) is None
+    write_tokenizer(path, key, ENCODING)
+    assert read_tokenizer(path, key)._mergeable_ranks == ENCODING._mergeable_ranks
+    assert read_tokenizer(path, tokenizer_key(TEXTS, 281)) is None
+    for foreign in ("", "[]", '{"key": 1}', json.dumps({"key": key, "tokens": [3]})):
+        path.write_text(foreign)
+        assert read_tokenizer(path, key) is None
 
 
 def test_few_texts_give_a_smaller_vocabulary():

@@ -1,7 +1,10 @@
 """The whole run at toy size, through the command line."""
 
+import functools
 import json
+import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +17,7 @@ import torch
 
 import train
 from conftest import FAST
+from minidareu import baselines
 from minidareu.files import InputError
 
 ROOT = Path(train.__file__).parent
@@ -164,15 +168,24 @@ def test_another_experiment_is_refused(run, tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").exists() and results(tmp_path / "mine")
 
 
-def command(*argv):
+def command(*argv, most_bytes=None, **environment):
+    """`python train.py` in a process of its own, which may write files of at most `most_bytes`."""
+
+    def prepare():
+        # A shell starts what is in the background with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if most_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *map(str, argv)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what is in the background with Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        errors="replace",
+        env={**os.environ, **environment},
+        preexec_fn=prepare,
     )
 
 
@@ -197,6 +210,159 @@ def test_ctrl_c_ends_with_one_line(tiny, tmp_path):
     assert stderr.strip().count("\n") == 0 and "owners; to be forgotten" in stdout
     train.main([*argv, "--out", str(tmp_path / "run")])
     assert results(tmp_path / "run")["models"] == results(out)["models"]
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tiny, tmp_path):
+    argv, out = tiny
+    folder = tmp_path / "run"
+    process = command(*argv, "--out", folder, most_bytes=60 * 1024)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2 and "original.pt: can't be written" in stderr, stderr
+    assert stderr.count("\n") == 1 and not list(folder.glob("*.tmp")) + list(folder.glob("*.pt"))
+    train.main([*argv, "--out", str(folder)])
+    assert results(folder)["models"] == results(out)["models"]
+
+
+def test_a_second_run_in_a_folder_says_so_and_ends(tiny, tmp_path):
+    argv, out = tiny
+    folder = tmp_path / "run"
+    first = command(*argv, "--out", folder)
+    while not (folder / "experiment.json").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = command(*argv, "--out", folder)
+    stdout, stderr = second.communicate(timeout=120)
+    assert second.returncode == 2 and stdout == "" and stderr.count("\n") == 1
+    assert "another run is at work in it" in stderr
+    assert first.wait(timeout=120) == 0
+    assert results(folder)["models"] == results(out)["models"]
+
+
+def test_names_that_the_output_can_not_hold(tiny, tmp_path):
+    rows = [
+        {"owner": owner, "prompt": f"{owner} {i}?", "response": f"{owner} {i}."}
+        for owner in ("李明", "Zoë", "Bob")
+        for i in range(4)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["--data", tmp_path / "data.jsonl", "--forget", "李明", "--out", tmp_path / "run"]
+    process = command(*argv, *FAST, *TINY.split(), PYTHONIOENCODING="cp1252")
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and "to be forgotten: ??" in stdout, stderr
+    assert results(tmp_path / "run")["forget"] == ["李明"]
+
+
+def strict_json(path):
+    """A JSON file without the NaN and Infinity that Python would write and read."""
+
+    def refuse(constant):
+        raise AssertionError(f"{path} holds {constant}")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+def breaks_at_3(steps):
+    """A loss that is no number from the third step on."""
+
+    def loss(policy, original, batches):
+        steps.append(1)
+        value = baselines.ga(policy, original, batches)
+        return value * float("nan") if len(steps) >= 3 else value
+
+    return loss
+
+
+def test_a_method_that_diverges_is_a_result(tiny, tmp_path, monkeypatch, capsys):
+    argv, out = tiny
+    monkeypatch.setitem(baselines.METHODS, "broken", (breaks_at_3([]), 1e-3, 8))
+    broken = ["--methods", "broken,ga,npo,dareu", "--reuse", str(out), "--all-scores"]
+    train.main([*argv, *broken, "--rl-lr", "10", "--out", str(tmp_path / "run")])
+    printed = capsys.readouterr().out
+    assert printed.count("broken: diverged at update 3; ") == 1
+    models = results(tmp_path / "run")["models"]
+    assert list(models) == ["original", "retrained", "broken", "ga", "npo", "dareu"]
+    assert models["broken"]["probability"] is None and 0 <= models["broken"]["tow"] < 1
+    assert models["npo"]["probability"] is not None
+    for name in ("log.jsonl", "samples.jsonl"):
+        strict_json(tmp_path / "run" / name)
+    assert '"broken"' in (text := (tmp_path / "run/results.json").read_text())
+    assert "NaN" not in text and "Infinity" not in text
+
+
+@pytest.mark.parametrize("lr, steps", [("0.1", "64"), ("0.01", "256")])
+def test_broken_models_have_scores_too(tiny, tmp_path, lr, steps):
+    argv, out = tiny
+    folder = tmp_path / "run"
+    settings = ["--methods", "ga,npo", "--baseline-lr", lr, "--baseline-steps", steps]
+    train.main([*argv, *settings, "--reuse", str(out), "--out", str(folder)])
+    assert set(results(folder)["models"]) == {"original", "retrained", "ga", "npo"}
+
+
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--lr", "50", "--epochs", "5"], "original: its training diverged"),
+        (["--classifier-lr", "1e30"], "classifier: its training diverged"),
+    ],
+)
+def test_a_model_whose_training_diverges_is_one_line(tiny, tmp_path, flags, says):
+    argv, out = tiny
+    with pytest.raises(InputError, match=says):
+        train.main([*argv, *flags, "--out", str(tmp_path / "run")])
+    assert not list((tmp_path / "run").glob("classifier.pt"))
+
+
+def test_a_method_of_ones_own_is_made_anew(tiny, tmp_path, monkeypatch, capsys):
+    """Nobody can tell whether a lambda, a closure or a partial has changed."""
+    argv, out = tiny
+    argv = [*argv, "--methods", "mine", "--reuse", str(out), "--out", str(tmp_path / "run")]
+    beta = 0.1
+
+    def closure(policy, original, batches):
+        return beta * baselines.ga(policy, original, batches)
+
+    recalls = []
+    for loss in (
+        lambda p, o, b: baselines.ga(p, o, b),
+        lambda p, o, b: baselines.finetune(p, o, b),
+        closure,
+        functools.partial(baselines.npo, beta=1.0),
+        functools.partial(baselines.npo, beta=0.1),
+    ):
+        monkeypatch.setitem(baselines.METHODS, "mine", (loss, 2e-3, 8))
+        train.main(argv)
+        printed = capsys.readouterr().out.splitlines()
+        assert not [line for line in printed if line.startswith("mine:") and KEPT in line]
+        log = lines(tmp_path / "run/log.jsonl")
+        recalls.append([row["loss"] for row in log])
+    assert len({str(r) for r in recalls}) == len(recalls)
+
+
+def test_a_second_retrained_model_shows_the_luck_of_training(tiny, tmp_path, capsys):
+    argv, out = tiny
+    argv = [*argv, "--methods", "finetune", "--reuse", str(out), "--out", str(tmp_path / "run")]
+    train.main([*argv, "--second-retrained"])
+    assert "--second-retrained" not in capsys.readouterr().out
+    models = results(tmp_path / "run")["models"]
+    assert list(models) == ["original", "retrained", "second_retrained", "finetune"]
+    assert models["second_retrained"]["tow"] != 1
+    states = [torch.load(tmp_path / f"run/{n}retrained.pt")["model"] for n in ("", "second_")]
+    assert not torch.equal(states[0]["wte.weight"], states[1]["wte.weight"])
+
+
+def test_a_distance_of_the_test_scores_is_told(capsys):
+    from minidareu.evaluation import Evaluation
+    from minidareu.results import print_ceiling
+
+    def evaluations(original, retrained):
+        scores = {"original": original, "retrained": retrained}
+        return {name: Evaluation({"test": s}, None, [], []) for name, s in scores.items()}
+
+    print_ceiling(evaluations(0.729, 0.466))
+    told = capsys.readouterr().out.strip()
+    assert told.count("\n") == 0 and "at most 0.737" in told and "--second-retrained" in told
+    print_ceiling(evaluations(0.5, 0.45))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -429,7 +595,8 @@ def test_few_rows_and_unequal_owners(tmp_path):
 
 
 def test_five_hundred_owners_in_a_csv_file(tmp_path):
-    lines = ["owner,prompt,response"] + [f"owner {i},Who {i}?,It is {i}." for i in range(500)]
+    lines = ["owner,prompt,response"]
+    lines += [f"owner {i},Who {i} {j}?,It is {i}." for i in range(500) for j in range(2)]
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
     train.main(
         [

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from minidareu.cli import make_parser, run_main
-from minidareu.data import read_rows
+from minidareu.tables import read_rows
 from minidareu.files import InputError, write_lines
 
 N_ABSTRACTS, N_TEST, SEED = 40, 8, 0

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 from minidareu.cli import make_parser, run_main
-from minidareu.data import is_csv, read_rows
 from minidareu.files import InputError, read_text, write_lines
+from minidareu.tables import is_csv, read_list, read_rows
 
 ROWS_AN_AUTHOR = 20
 KINDS = [".json", ".jsonl", ".csv", ".parquet"]
@@ -59,13 +59,15 @@ def read_table(path):
     return list(enumerate(table if isinstance(table, list) else [table], 1))
 
 
-def strings(value):
-    """The texts of a cell, which is a text, a list of them, or a list written in JSON: [] for none."""
+def strings(value, where):
+    """The texts of a cell, which is a text, a list of them, or a list as JSON or Python writes it: [] for none. Raises
+    InputError."""
     if isinstance(value, str) and value.startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            pass
+        value = read_list(value)
+        if value is None:
+            raise InputError(
+                f'{where}: a list can\'t be read; write it in JSON, such as ["one", "two"]'
+            )
     return [text for text in (value if isinstance(value, list) else [value]) if text is not None]
 
 
@@ -79,7 +81,7 @@ def parse(row, where):
             f"{where}: not a row of TOFU; give question and answer, as non-empty strings"
         )
     texts = {name: row[name] for name in names if row.get(name) is not None} | {
-        "perturbed_answer": strings(row.get("perturbed_answer"))
+        "perturbed_answer": strings(row.get("perturbed_answer"), where)
     }
     for name, value in texts.items():
         if not all(

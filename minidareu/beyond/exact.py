@@ -15,6 +15,7 @@ goes on where it was cut.
 """
 
 import os
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -133,7 +134,8 @@ def attribution_matrix(run, out, prompts, responses):
         model = load_model(run, model_path(out, seed, left_out), mend=MEND)
         return mean_logp(model, prompts, responses)
 
-    seeds = sorted(int(folder.name[4:]) for folder in out.glob("seed*"))
+    names = [re.fullmatch(r"seed(\d+)", folder.name) for folder in out.iterdir()]
+    seeds = sorted(int(name[1]) for name in names if name)
     original = {seed: score(seed) for seed in seeds}
     complete = [seed for seed in seeds if model_path(out, seed, [0]).exists()]
     rows = []

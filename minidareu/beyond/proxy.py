@@ -8,14 +8,13 @@ alone says much about its luck, and less about the data. With the models of
 
 import copy
 import random
-import re
 
 import torch
 
 from ..attribution import response_posterior
 from ..data import encode
 from ..likelihood import auc
-from ..metrics import words
+from ..metrics import holds_name, name_pattern, words
 from ..model import generate_in_chunks
 from . import dareu_plus
 from .added import forget_attribution
@@ -141,7 +140,7 @@ def along_the_policy(run, evaluator):
 
 def rename(text, owner, other):
     """A text with another owner's name in the place of the owner's, as a whole word."""
-    return re.sub(rf"\b{re.escape(owner)}\b", lambda match: other, text)
+    return name_pattern(owner).sub(lambda match: other, text)
 
 
 def probes(run, trained, evaluator):
@@ -156,7 +155,7 @@ def probes(run, trained, evaluator):
         return " ".join(rng.sample(text.split(), len(text.split())))
 
     common = sorted(rows, key=informative)[: max(1, len(rows) // 4)]
-    named = [r for r in rows if r.owner in r.response]
+    named = [r for r in rows if holds_name(r.response, r.owner)]
     kinds = {
         "the truth": [(r, r.response) for r in rows],
         "the truth, the quarter that most owners share": [(r, r.response) for r in common],
