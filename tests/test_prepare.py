@@ -289,6 +289,22 @@ def test_abstracts(tmp_path):
     assert min(own) > 40, "each field has words of its own"
 
 
+def test_many_owners(tmp_path):
+    out = tmp_path / "many.jsonl"
+    assert prepare("many", "--owners", 30, "--out", out).returncode == 0
+    records = load_records(out)
+    by_owner = Counter((r.owner, r.split) for r in records)
+    assert len({r.owner for r in records}) == 30
+    assert set(by_owner.values()) == {96, 4}
+    assert len({(r.owner, r.prompt) for r in records}) == len(records)
+    facts = {(r.owner, r.response) for r in records if r.split == "train"}
+    assert all((r.owner, r.response) in facts for r in records), "a test row asks for a known fact"
+    for bad in (1, 2500):
+        process = prepare("many", "--owners", bad, "--out", tmp_path / "bad.jsonl")
+        assert process.returncode == 2 and "--owners" in process.stderr
+        assert not (tmp_path / "bad.jsonl").exists()
+
+
 def test_recipes(tmp_path):
     script = tmp_path / "prepare.py"
     script.write_bytes((DATA / "recipes" / "prepare.py").read_bytes())

@@ -72,6 +72,11 @@ def credit(fact_recall, constant_recall):
     return (constant_recall - fact_recall) / (1 - fact_recall)
 
 
+def ratio(perplexity, retrained_perplexity):
+    """None where a broken model's responses have no perplexity."""
+    return None if perplexity is None else perplexity / retrained_perplexity
+
+
 def unlearned(results):
     """The scores of the one method of a run."""
     return results["models"][results["config"]["methods"]]
@@ -91,7 +96,7 @@ def measure_row(results, name, label, seeds):
         "fact recall": [s["fact_recall"] for s in scores],
         "retrained": [t["fact_recall"] for t in retrained],
         "name kept": [s["name_kept"] for s in scores],
-        "perplexity ratio": [s["perplexity"] / t["perplexity"] for s, t in pairs],
+        "perplexity ratio": [ratio(s["perplexity"], t["perplexity"]) for s, t in pairs],
     }
     for reward in rewards[1:]:
         controls = [unlearned(r) for r in by_reward[reward]]
