@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def read_text(path):
     except (OSError, ValueError) as e:  # ValueError: a name that no file can have
         reason = (getattr(e, "strerror", None) or str(e)).lower()
         raise InputError(f"{path}: {reason}; give a readable file of JSON lines or CSV") from None
+
+
+def is_temporary(path):
+    """Whether a file is one that `write` had begun when it was killed."""
+    return re.search(r"\.[0-9a-f]{32}\.tmp$", path.name) is not None
 
 
 def write(path, save):

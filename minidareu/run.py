@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from .attribution import OwnerClassifier
 from .config import Config, flag_name, flags_of
 from .data import load_records
-from .files import InputError, write, write_json
+from .files import InputError, is_temporary, write, write_json
 from .model import GPT
 from .prepare import TOKENIZER, Run, prepare_data
 from .pretrain import train_lm
@@ -83,7 +83,7 @@ def open_folder(run: Run):
         raise InputError(f"--out {folder}: {e}; choose a folder that can be written") from None
     try:
         check_folder(run)  # again: another run may have been quicker
-        old = list(folder.glob("*.tmp"))  # of a run that was killed
+        old = [path for path in folder.iterdir() if is_temporary(path)]  # of a run that was killed
         if run.config.overwrite:
             old += [folder / name for name in FILES] + list(folder.glob("*.pt"))
         for path in old:
@@ -102,7 +102,8 @@ def check_folder(run: Run):
     if run.config.overwrite:
         return
     try:
-        others = [path for path in folder.iterdir() if path.name != LOCK] if folder.exists() else []
+        files = folder.iterdir() if folder.exists() else []
+        others = [path for path in files if path.name != LOCK and not is_temporary(path)]
         if others and json.loads(mark.read_text(encoding="utf-8")) != run.identity:
             raise InputError(
                 f"--out {folder}: holds another experiment (data, forget owners or seed); "

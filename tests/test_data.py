@@ -236,6 +236,20 @@ def test_the_last_row_of_an_owner_is_never_held_out():
     assert [r.owner for r in more.forget if r.owner != "owner 0"] == ["one 3"]
 
 
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5)), min_size=1), st.integers(0))
+def test_held_out_rows_of_any_data(rows, seed):
+    """Rows of few contents, which owners share and repeat: 'z' is to be forgotten."""
+    records = [Record(owner, f"prompt {i}", "r") for owner, i in rows] + [Record("z", "p", "r")]
+    try:
+        split = split_records(records, ["z"], 0.3, seed)
+    except InputError:
+        contents = {owner: {i for o, i in rows if o == owner} for owner, _ in rows}
+        assert all(any(c <= {i} for c in contents.values()) for _, i in rows)
+        return
+    assert split.test and {r.owner for r in split.retain} == {owner for owner, _ in rows}
+    assert not {r.prompt for r in split.test} & {r.prompt for r in split.retain}
+
+
 def test_a_request_without_rows_is_one_line():
     split = split_records(owners(4, 3, 1), ["owner 0"], 0.1, 0)
     split.retain[:] = [r for r in split.retain if r.owner != "owner 2"]

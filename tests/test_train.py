@@ -238,6 +238,18 @@ def test_a_second_run_in_a_folder_says_so_and_ends(tiny, tmp_path):
     assert results(folder)["models"] == results(out)["models"]
 
 
+def test_what_a_killed_writer_has_left_is_swept_away_and_nothing_else(tiny, tmp_path):
+    argv, out = tiny
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / f"experiment.json.{'0f' * 16}.tmp").write_text("{")
+    train.main([*argv, "--reuse", str(out), "--out", str(folder)])
+    assert not list(folder.glob("*.tmp"))
+    (folder / "mine.tmp").write_text("x")
+    train.main([*argv, "--reuse", str(out), "--out", str(folder)])
+    assert (folder / "mine.tmp").exists()
+
+
 def test_names_that_the_output_can_not_hold(tiny, tmp_path):
     rows = [
         {"owner": owner, "prompt": f"{owner} {i}?", "response": f"{owner} {i}."}
