@@ -1,5 +1,4 @@
 import errno
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -75,13 +74,3 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "file/runs" in done.stderr, (
         done.stderr
     )
-
-
-@pytest.mark.parametrize("given, spin", [({}, "2000"), ({"OMP_WAIT_POLICY": "active"}, "None")])
-def test_threads_spin_shortly_so_that_two_runs_can_share_the_cores(given, spin):
-    code = "import os, minidareu; print(os.environ.get('GOMP_SPINCOUNT'))"
-    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT",)}
-    process = subprocess.run(
-        [sys.executable, "-c", code], env={**environment, **given}, capture_output=True, text=True
-    )
-    assert process.stdout.strip() == spin
