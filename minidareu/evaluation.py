@@ -1,5 +1,6 @@
 """How a model is scored: the same rows, classifiers and judge for every model of a run."""
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -129,8 +130,8 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     prompt_texts = [r.prompt for r in e.forget]
     judged = e.judge.attribution(prompt_texts, responses.texts, e.forget_owners)
     completed = with_end(model, responses.prompts, responses.ids, **e.limits)
-    with_forget_set = mean_log_prob(e.original, responses.prompts, completed)
-    without = mean_log_prob(e.retrained, responses.prompts, completed)
+    original_logp = mean_log_prob(e.original, responses.prompts, completed)
+    perplexity_retrained = scores["perplexity"]
 
     scores["unseen"] = mean_rouge(respond(model, e.unseen, e).texts, e.unseen) if e.unseen else None
     paraphrased = ("unseen", "retain", "test")
@@ -138,7 +139,9 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     scores["attribution_added"] = posterior[:, e.forget_owners].sum(dim=1).mean().item()
     scores["judge"] = judged.mean().item()
     scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, responses.texts)
-    scores["exact_attribution"] = with_forget_set - without
+    # -log of the perplexity is the mean log p under the retrained model.
+    broken = perplexity_retrained is None
+    scores["exact_attribution"] = None if broken else original_logp + math.log(perplexity_retrained)
     more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
     evaluation.scores = finite({**scores, **more})
     return evaluation

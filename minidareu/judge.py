@@ -21,9 +21,11 @@ class Judge:
     """
 
     def __init__(self, records: list[Record], owners: list[str], seed: int, decay=1e-4, steps=150):
-        most = max(1, MOST_NUMBERS // len(owners))
+        self.most = max(1, MOST_NUMBERS // len(owners))  # features in all, rows at once
         n_rows = Counter(f for r in records for f in self.features(r.prompt, r.response))
-        self.vocabulary = {feature: i for i, (feature, _) in enumerate(n_rows.most_common(most))}
+        self.vocabulary = {
+            feature: i for i, (feature, _) in enumerate(n_rows.most_common(self.most))
+        }
         index = {owner: i for i, owner in enumerate(owners)}
         labels = torch.tensor([index[r.owner] for r in records])
         generator = torch.Generator().manual_seed(seed + 1)
@@ -34,7 +36,7 @@ class Judge:
         optimizer = torch.optim.Adam([self.weight, self.bias], lr=0.1)
         for _ in range(steps):
             penalty = decay * (self.weight**2).sum()
-            batch = torch.randperm(len(ids), generator=generator)[:most]
+            batch = torch.randperm(len(ids), generator=generator)[: self.most]
             bags = self.bags([ids[i] for i in batch.tolist()])
             loss = F.cross_entropy(self.logits(bags), labels[batch]) + penalty
             optimizer.zero_grad()
@@ -68,9 +70,9 @@ class Judge:
     @torch.no_grad()
     def attribution(self, prompts, responses, forget_owners):
         """p(forget owners | response) of each pair of texts: (B,)."""
-        ids, most = self.known_features(prompts, responses), max(1, MOST_NUMBERS // len(self.bias))
+        ids = self.known_features(prompts, responses)
         parts = []
-        for i in range(0, len(ids), most):
-            posterior = self.logits(self.bags(ids[i : i + most])).softmax(dim=-1)
+        for i in range(0, len(ids), self.most):
+            posterior = self.logits(self.bags(ids[i : i + self.most])).softmax(dim=-1)
             parts.append(posterior[:, forget_owners].sum(dim=-1))
         return torch.cat(parts)

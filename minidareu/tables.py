@@ -62,11 +62,15 @@ def is_csv(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".csv"
 
 
+def repeated(names):
+    """The names that stand more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def without_repeats(pairs):
     """The keys and values of a JSON object as a dict. Raises ValueError for a key that repeats."""
-    for key, count in Counter(key for key, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f"key {key!r} stands twice")
+    for key in repeated(key for key, _ in pairs):
+        raise ValueError(f"key {key!r} stands twice")
     return dict(pairs)
 
 
@@ -91,10 +95,9 @@ def csv_rows(path: str | Path) -> Iterator[tuple[int, dict]]:
         for cells in reader:
             if header is None:
                 header = cells
-                repeated = [name for name, count in Counter(header).items() if count > 1]
-                if repeated:
+                for name in repeated(header):
                     raise InputError(
-                        f"{path}:{first_line}: the header names {repeated[0]!r} twice; "
+                        f"{path}:{first_line}: the header names {name!r} twice; "
                         "remove or rename a column"
                     )
             elif cells and len(cells) != len(header):

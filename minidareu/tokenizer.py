@@ -15,9 +15,9 @@ from tqdm import tqdm
 from .files import InputError, write_json
 
 EOS = "<|endoftext|>"
+LONGEST_WORD = 32  # characters; merges are learned on pieces of longer ones, as without spaces
 # GPT-2's split of a text into words: contractions, letters, digits and punctuation, each with the
 # space before it.
-LONGEST_WORD = 32  # characters; merges are learned on pieces of longer ones, as without spaces
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 

@@ -333,7 +333,7 @@ def test_a_method_of_ones_own_is_made_anew(tiny, tmp_path, monkeypatch, capsys):
     def closure(policy, original, batches):
         return beta * baselines.ga(policy, original, batches)
 
-    recalls = []
+    losses = []
     for loss in (
         lambda p, o, b: baselines.ga(p, o, b),
         lambda p, o, b: baselines.finetune(p, o, b),
@@ -346,8 +346,8 @@ def test_a_method_of_ones_own_is_made_anew(tiny, tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr().out.splitlines()
         assert not [line for line in printed if line.startswith("mine:") and KEPT in line]
         log = lines(tmp_path / "run/log.jsonl")
-        recalls.append([row["loss"] for row in log])
-    assert len({str(r) for r in recalls}) == len(recalls)
+        losses.append([row["loss"] for row in log])
+    assert len({str(values) for values in losses}) == len(losses)
 
 
 def test_a_second_retrained_model_shows_the_luck_of_training(tiny, tmp_path, capsys):

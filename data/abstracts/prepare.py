@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 
 from minidareu.cli import make_parser, run_main
-from minidareu.tables import read_rows
 from minidareu.files import InputError, write_lines
+from minidareu.tables import read_rows
 
 N_ABSTRACTS, N_TEST, SEED = 40, 8, 0
 

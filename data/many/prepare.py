@@ -1,7 +1,7 @@
 """Write a large dataset, to see what a run costs: 24 facts of each owner, in 4 wordings for training, and 4 test rows.
 
-python data/many/prepare.py                                       500 owners, 50,000 rows
-python data/many/prepare.py --owners 5 --one-row --out few.jsonl  5 owners, and one with a single row
+python data/many/prepare.py                                500 owners, 50,000 rows
+python data/many/prepare.py --owners 50 --out few.jsonl    50 owners, 5,000 rows
 """
 
 import random
