@@ -36,17 +36,17 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x, cache=None, positions=None, seen=None):
+    def forward(self, x, cache=None, seen=None):
         B, L, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=2)
         q = q.view(B, L, self.n_head, -1).transpose(1, 2)  # (B, H, L, D)
         k = k.view(B, L, self.n_head, -1).transpose(1, 2)
         v = v.view(B, L, self.n_head, -1).transpose(1, 2)
         if cache is not None:
-            row = torch.arange(B, device=x.device)[:, None]
-            cache[0][row, :, positions] = k.transpose(1, 2)
-            cache[1][row, :, positions] = v.transpose(1, 2)
-            k, v = cache[:, :, :, : seen.size(-1)]
+            n_seen = seen.size(-1)
+            cache[0, :, :, n_seen - L : n_seen] = k
+            cache[1, :, :, n_seen - L : n_seen] = v
+            k, v = cache[:, :, :, :n_seen]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None)
         return self.c_proj(y.transpose(1, 2).reshape(B, L, C))
 
@@ -95,17 +95,16 @@ class GPT(nn.Module):
         """Last hidden states: idx (B, L) -> (B, L, C)."""
         return self.ln_f(self.activations(idx))
 
-    def hidden_cached(self, idx, positions, cache):
-        """The same for tokens at `positions` (B, L), after those whose keys and values are cached.
+    def hidden_cached(self, idx, positions, cache, seen):
+        """The same for new tokens at `positions` (B, L), after those whose keys and values are
+        cached.
 
-        cache: (layers, 2, B, H, longest, D); the tokens' own are added. Row i sees what it wrote
-        at its own position and before.
+        cache: (layers, 2, B, H, longest, D); the new tokens' own are added. seen: (B, 1, L, S),
+        which of the S tokens so far, the new ones last, each of the new ones may see.
         """
-        stored = torch.arange(int(positions.max()) + 1, device=idx.device)
-        seen = stored <= positions[:, None, :, None]  # (B, 1, L, positions)
         x = self.wte(idx) + self.wpe(positions)
         for block, block_cache in zip(self.h, cache, strict=True):
-            x = block(x, block_cache, positions, seen)
+            x = block(x, block_cache, seen)
         return self.ln_f(x)
 
     def logits(self, hidden):
@@ -181,7 +180,13 @@ def sample_tokens(logits: Tensor, temperature: float) -> Tensor:
     return token.clamp(max=logits.size(-1) - 1)
 
 
-@torch.no_grad()
+def room(model: GPT, prompts: list[list[int]], max_new_tokens: int) -> list[int]:
+    """How many tokens the response to each prompt may have, for the context has an end."""
+    block_size = model.config.block_size
+    return [max(0, min(max_new_tokens, block_size - len(prompt))) for prompt in prompts]
+
+
+@torch.inference_mode()
 def generate(
     model: GPT, prompts: list[list[int]], max_new_tokens: int, temperature: float, eos_id: int
 ) -> list[list[int]]:
@@ -190,35 +195,45 @@ def generate(
     prompts: lists of ids, of any lengths. Temperature 0 is greedy; sampling draws from torch's
     global generator. Returns the new ids of each prompt, without `eos_id`.
 
-    Prompts are padded on the right, and the first new token of row i takes the place of its first
-    padding: so every token has its true position, and no row is disturbed by its neighbours.
+    Prompts are padded on the left, so that all rows write their next token in the same column. No
+    token sees the padding, and each has its true position: no row is disturbed by its neighbours.
     """
     device, config = model.wte.weight.device, model.config
-    idx = pad(prompts, device=device)
-    position = torch.tensor([len(prompt) for prompt in prompts], device=device)  # of the next token
-    B, L = idx.shape
-    longest = min(L + max_new_tokens, config.block_size)
+    limits = room(model, prompts, max_new_tokens)
+    limit = torch.tensor(limits, device=device)
+    length = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    B, L = len(prompts), max(map(len, prompts))
+    longest = L + max_new_tokens
+    idx = pad([prompt[::-1] for prompt in prompts], device=device).flip(1)
+    column = torch.arange(longest, device=device)
+    position = column - (L - length)[:, None]  # (B, longest), negative on the padding
+    text = position >= 0
+    position = position.clamp(0, config.block_size - 1)
+    # A token of the text sees the text up to itself; padding sees padding, for it must see one.
+    seen = (text[:, :L, None] == text[:, None, :L]) & (column[:L] <= column[:L, None])
     head_size = config.n_embd // config.n_head
     shape = (config.n_layer, 2, B, config.n_head, longest, head_size)
-    cache = model.wte.weight.new_zeros(shape)
-    rows = torch.arange(B, device=device)  # those not finished yet
-    x = model.hidden_cached(idx, torch.arange(L, device=device).expand(B, L), cache)
-    x = x[rows, position - 1]  # (B, C)
+    cache = model.wte.weight.new_empty(shape)
+    x = model.hidden_cached(idx, position[:, :L], cache, seen[:, None])[:, -1]  # (B, C)
     out = torch.full((B, max_new_tokens), eos_id, device=device)
+    rows = torch.arange(B, device=device)  # those not finished yet
     for step in range(max_new_tokens):
         token = sample_tokens(model.logits(x), temperature)
-        out[rows, step] = torch.where(position < config.block_size, token, eos_id)
-        unfinished = (out[rows, step] != eos_id) & (position + 1 < config.block_size)
-        if not unfinished.any():
+        out[rows, step] = token
+        unfinished = (token != eos_id) & (step + 1 < limit)
+        n_unfinished = int(unfinished.sum())
+        if n_unfinished == 0:
             break
-        if unfinished.sum() < 0.8 * len(rows):
+        if n_unfinished < 0.8 * len(rows):
             # Enough rows have finished for a copy of the cache to be worth it.
-            rows, token, position = rows[unfinished], token[unfinished], position[unfinished]
+            rows, limit, token = rows[unfinished], limit[unfinished], token[unfinished]
+            position, text = position[unfinished], text[unfinished]
             cache = cache[:, :, unfinished]
-        here = position[:, None].clamp(max=longest - 1)
-        x = model.hidden_cached(token[:, None], here, cache)[:, 0]
-        position = position + 1
-    return [row[: row.index(eos_id)] if eos_id in row else row for row in out.tolist()]
+        here = L + step
+        seen = text[:, None, None, : here + 1]
+        x = model.hidden_cached(token[:, None], position[:, here, None], cache, seen)[:, 0]
+    responses = [row[:most] for row, most in zip(out.tolist(), limits, strict=True)]
+    return [y[: y.index(eos_id)] if eos_id in y else y for y in responses]
 
 
 def with_end(
@@ -229,7 +244,7 @@ def with_end(
     eos_id: int,
 ) -> list[list[int]]:
     """What `generate` gave, each with the end of text; but not where a response was cut."""
-    limits = [min(max_new_tokens, model.config.block_size - len(x)) for x in prompts]
+    limits = room(model, prompts, max_new_tokens)
     return [
         y + [eos_id] if len(y) < limit else y for y, limit in zip(responses, limits, strict=True)
     ]
