@@ -41,8 +41,8 @@ from torch import Tensor, nn
 from . import rl
 from .attribution import control
 from .data import shuffled_batches
-from .model import GPT, Batch, chosen, frozen, generate, log_probs, pack, pack_pairs, pad
-from .model import response_hidden, with_end
+from .model import GPT, Batch, chosen, frozen, generate, log_probs, pack, pack_pairs
+from .model import packed_log_probs, pad, response_hidden, with_end
 
 
 def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
@@ -122,7 +122,8 @@ def rollout(policy, old_policy, value_head, attribute, rows, limits, c) -> Rollo
     prompts, owners = [x for x, _ in rows], [owner for _, owner in rows]
     responses = generate(old_policy, prompts, temperature=c.temperature, **limits)  # 14
     batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), device)
-    logp_all = log_probs(policy, batch, c.temperature)
+    hidden = response_hidden(policy, batch)
+    logp_all = torch.log_softmax(policy.logits(hidden) / c.temperature, dim=-1)
     old_logp_all = log_probs(old_policy, batch, c.temperature)
     kl = rl.kl(logp_all, old_logp_all) * batch.mask  # KL(pi || pi_old), 0 in the first batch
 
@@ -134,7 +135,6 @@ def rollout(policy, old_policy, value_head, attribute, rows, limits, c) -> Rollo
     if c.algorithm == "reinforce":
         advantages = (returns - rl.masked_mean(returns, batch.mask)) * batch.mask
     else:
-        hidden = response_hidden(policy, batch)
         fit_value_head(value_head, hidden, returns, batch.mask, steps=c.value_steps)
         values = value_head(hidden).squeeze(2)  # V(c_t)
         # At lambda 1 this is A_t = R_t - V(c_t).
@@ -189,10 +189,9 @@ def policy_loss(policy, value_head, ro: Rollout, c) -> tuple[Tensor, float]:
 def distillation_loss(policy: GPT, original_logp: Tensor, batch: Batch) -> Tensor:
     """L_dis: the mean over tokens of KL(pi_N || pi) on a retain batch (Sec. 4.2).
 
-    original_logp: log pi_N(. | c_t), (B, T, V).
+    original_logp: log pi_N(. | c_t) at the N tokens of the responses, (N, V).
     """
-    kl = rl.kl(original_logp, log_probs(policy, batch))
-    return rl.masked_mean(kl, batch.mask)
+    return rl.kl(original_logp, packed_log_probs(policy, batch)).mean()
 
 
 def updates_per_batch(c) -> int:
@@ -244,7 +243,7 @@ def unlearn(
                 old_policy = frozen(policy)
             kept = retain_batch(original, retain, c.retain_batch, limits, rng=rng, c=c)  # 13
             with torch.no_grad():
-                original_logp = log_probs(original, kept)
+                original_logp = packed_log_probs(original, kept)
             ro = rollout(policy, old_policy, value_head, attribute, rows=rows, limits=limits, c=c)
             for _ in range(updates_per_batch(c)):  # 16
                 loss, clipped = policy_loss(policy, value_head, ro, c)  # 17

@@ -15,7 +15,7 @@ from .metrics import fact_recall, gibberish, mean_log_prob, mean_rouge, name_kep
 from .metrics import tug_of_war, word_weights
 from .model import GPT, generate_in_chunks, with_end
 
-MOST_RETAIN_ROWS = 400  # that are scored
+MOST_ROWS = 400  # of a part of the data that are scored: more would only cost time
 
 
 @dataclass
@@ -27,8 +27,8 @@ class Evaluator:
     forget_owners: list[int]  # indices
     forget: list[Record]  # the forget owners' train rows
     retain: list[Record]  # the retain owners' train rows, a sample
-    test: list[Record]  # the retain owners' test rows
-    unseen: list[Record]  # the forget owners' test rows
+    test: list[Record]  # the retain owners' test rows, a sample
+    unseen: list[Record]  # the forget owners' test rows, a sample
     word_weights: dict[str, float]
     classifier: OwnerClassifier  # DareU's, of whole responses
     added_classifier: OwnerClassifier  # DareU+'s, of what a response adds to its prompt
@@ -63,15 +63,18 @@ def make_evaluator(run, models, classifiers) -> Evaluator:
     run: `run.Run`; models: "original" and "retrained"; classifiers: "response" and "added".
     """
     split, seed = run.split, run.config.seed
-    n_retain = min(MOST_RETAIN_ROWS, len(split.retain))
+
+    def sample(rows):
+        return random.Random(seed).sample(rows, MOST_ROWS) if len(rows) > MOST_ROWS else rows
+
     return Evaluator(
         tokenizer=run.tokenizer,
         owners=split.owners,
         forget_owners=run.forget_owners,
         forget=split.forget,
-        retain=random.Random(seed).sample(split.retain, n_retain),
-        test=split.test,
-        unseen=split.unseen,
+        retain=sample(split.retain),
+        test=sample(split.test),
+        unseen=sample(split.unseen),
         word_weights=word_weights(run.train),
         classifier=classifiers["response"],
         added_classifier=classifiers["added"],

@@ -164,6 +164,12 @@ def log_probs(model: GPT, batch: Batch, temperature: float = 1.0) -> Tensor:
     return F.log_softmax(model.logits(response_hidden(model, batch)) / temperature, dim=-1)
 
 
+def packed_log_probs(model: GPT, batch: Batch) -> Tensor:
+    """log pi(. | c_t) at the N tokens of the responses, without their padding: (N, V)."""
+    hidden = response_hidden(model, batch)[batch.mask > 0]
+    return F.log_softmax(model.logits(hidden), dim=-1)
+
+
 def chosen(logp: Tensor, batch: Batch) -> Tensor:
     """log pi(y[t] | c_t) from `log_probs`: (B, T, V) -> (B, T), zero after a response's end."""
     return logp.gather(2, batch.response[:, :, None]).squeeze(2) * batch.mask

@@ -9,7 +9,7 @@ import torch
 from minidareu import dareu, rl
 from minidareu.config import Config
 from minidareu.dareu import sequence_rewards, slice_ends, token_rewards, transform
-from minidareu.model import GPT, GPTConfig, chosen, log_probs, pack, pack_pairs
+from minidareu.model import GPT, GPTConfig, chosen, log_probs, pack, pack_pairs, packed_log_probs
 
 EOS = 11
 LIMITS = {"max_new_tokens": 6, "eos_id": EOS}
@@ -194,6 +194,20 @@ def test_alternate_updates_distil_after_each_forget_update():
     assert first["alternate"]["distillation"] > 1e-5
 
 
+def test_distillation_is_the_mean_kl_over_the_tokens_one_by_one():
+    policy, original = tiny(0), tiny(1)
+    kept = pack_pairs(RETAIN[:3], EOS, "cpu")
+    terms = []
+    for prompt, response in RETAIN[:3]:
+        ids = [*prompt, *response, EOS]
+        for t in range(len(prompt), len(ids)):
+            p = original(torch.tensor([ids[:t]]))[0, -1].softmax(dim=-1)
+            q = policy(torch.tensor([ids[:t]]))[0, -1].softmax(dim=-1)
+            terms.append((p * (p / q).log()).sum().item())
+    loss = dareu.distillation_loss(policy, packed_log_probs(original, kept), kept)
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+
+
 def test_the_gradient_of_the_objective_by_finite_differences():
     """d/dtheta of -(J - lambda_dis L_dis), V's loss left out, away from ratio 1."""
     policy, old_policy = tiny(0).double(), tiny(1).double()
@@ -203,7 +217,7 @@ def test_the_gradient_of_the_objective_by_finite_differences():
     ro = dareu.rollout(policy, old_policy, head, even, FORGET, LIMITS, c)
     kept = pack_pairs(RETAIN[:3], EOS, "cpu")
     with torch.no_grad():
-        original_logp = log_probs(old_policy, kept)
+        original_logp = packed_log_probs(old_policy, kept)
 
     def objective():
         loss, _ = dareu.policy_loss(policy, head, ro, c)

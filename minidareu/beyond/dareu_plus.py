@@ -32,7 +32,7 @@ from .. import rl
 from ..attribution import control
 from ..data import shuffled_batches
 from ..dareu import distillation_loss, retain_batch
-from ..model import GPT, chosen, frozen, generate, log_probs, pack, with_end
+from ..model import GPT, chosen, frozen, generate, log_probs, pack, packed_log_probs, with_end
 
 
 def response_rewards(attribution, log_ratio, kl_coef):
@@ -80,7 +80,7 @@ def unlearn(policy: GPT, attribute, forget, retain, limits, c):
             )
             advantages = (rewards - rewards.mean())[:, None] * batch.mask  # the same for all tokens
             advantages = rl.whiten(advantages, batch.mask)
-            kept_logp = log_probs(original, kept)
+            kept_logp = packed_log_probs(original, kept)
         distillation = distillation_loss(policy, kept_logp, kept)
         loss = rl.reinforce_loss(logp, advantages, batch.mask)
         rl.descend(optimizer, loss + c.plus_distill_coef * distillation)
