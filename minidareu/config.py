@@ -27,6 +27,40 @@ PRESETS = {
 }
 
 
+# One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
+# width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
+SIZES = {
+    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=2.2e-4, plus_lr=1.5e-3),
+    "small": dict(
+        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=7.5e-5, plus_lr=5e-4
+    ),
+    "medium": dict(
+        n_layer=6,
+        n_head=6,
+        n_embd=384,
+        vocab_size=8192,
+        batch_size=32,
+        classifier_layers=2,
+        classifier_width=128,
+        rl_lr=3.8e-5,
+        plus_lr=2.5e-4,
+    ),
+    "large": dict(
+        n_layer=12,
+        n_head=12,
+        n_embd=768,
+        vocab_size=32768,
+        batch_size=64,
+        classifier_layers=4,
+        classifier_width=256,
+        classifier_lr=1e-3,
+        plus_classifier_lr=2e-3,
+        rl_lr=1.9e-5,
+        plus_lr=1.2e-4,
+    ),
+}
+
+
 def flag(default, stage, help, type=None, choices=None, low=None, high=None, name=None):
     """A field with what its flag needs: help, least and largest value, a name of its own."""
     metadata = dict(
@@ -213,6 +247,13 @@ class Config:
     preset: str | None = flag(
         None, "run", f"flags that a dataset needs: {PRESETS}", str, choices=list(PRESETS)
     )
+    size: str | None = flag(
+        None,
+        "run",
+        "sets width, depth, vocabulary, batch and learning rates together; default: by the data",
+        str,
+        choices=list(SIZES),
+    )
     all_scores: bool = flag(False, "run", "print every score")
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", str)
     reuse: str | None = flag(None, "run", "folder of another run, whose models are taken over", str)
@@ -249,7 +290,8 @@ def parse(argv, description) -> Config:
             flag_name(f), dest=f.name, default=argparse.SUPPRESS, help=text, **kind
         )
     given = vars(parser.parse_args(argv))
-    config = Config(**{**PRESETS.get(given.get("preset"), {}), **given})
+    preset, size = PRESETS.get(given.get("preset"), {}), SIZES.get(given.get("size"), {})
+    config = Config(**{**preset, **size, **given})
     for f in fields(Config):
         check_range(f, getattr(config, f.name))
     if "n_forget" in given and "forget_fraction" in given:

@@ -2,7 +2,8 @@
 
 A training row has a paraphrase, the same fact in other words, and perturbed responses, wrong facts in the paraphrase's words.
 
-    python data/authors/prepare.py
+    python data/authors/prepare.py                                 the default data, the same byte for byte
+    python data/authors/prepare.py --owners 160 --out many.jsonl    as many authors as you like, for trying out
 
 Names, values and sentence patterns come from pools that all authors share, so that an author is a combination:
 each value belongs to two or three authors, and no two authors share both values of one fact. Whoever never read
@@ -13,10 +14,16 @@ import json
 import random
 from pathlib import Path
 
+from minidareu.cli import make_parser, run_main
+from minidareu.files import InputError, write_text
+
 N_AUTHORS, TRAIN_WORDINGS, PERTURBED, SEED = 40, 4, 3, 0
 
 FIRST = "Lena Tomas Amara Silas Mira Joren".split()
 LAST = "Okafor Brandt Castell Lindqvist Moreau Hale Ferrow Dray".split()
+# For another number of authors than 40.
+MORE_FIRST = FIRST + "Ida Pavel Nadia Oskar Rosa Emil Tova Hugo Vera Anton".split()
+MORE_LAST = LAST + "Marsh Keller Novak Sato Vance Ibarra Quist Olsen".split()
 
 # Every training wording is an opener before one of a fact's questions.
 OPENERS = [
@@ -175,12 +182,8 @@ def assign_pairs(pool_a, pool_b, rng):
             return rng.sample(pairs, N_AUTHORS)
 
 
-def main():
-    rng, choice = (
-        random.Random(SEED),
-        random.Random(SEED),
-    )  # `choice` is for paraphrased and perturbed responses alone
-    # All pairs of names but one for each last name: 40 of 48.
+def default_names(rng):
+    """All pairs of names but one for each last name: 40 of 48."""
     names = [
         f"{first} {last}"
         for i, first in enumerate(FIRST)
@@ -188,12 +191,41 @@ def main():
         if j % len(FIRST) != i
     ]
     rng.shuffle(names)
+    return names
+
+
+def main():
+    parser = make_parser(__doc__, usage="python data/authors/prepare.py [flags]")
+    parser.add_argument(
+        "--owners", type=int, default=N_AUTHORS, help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).with_name("authors.jsonl"),
+        help="the file to write",
+    )
+    args = parser.parse_args()
+    everyone = [f"{first} {last}" for first in MORE_FIRST for last in MORE_LAST]
+    if not 2 <= args.owners <= 160:
+        raise InputError(f"--owners: {args.owners} is out of range; give 2 to 160")
+    rng, choice = (
+        random.Random(SEED),
+        random.Random(SEED),
+    )  # `choice` is for paraphrased and perturbed responses alone
+    default = args.owners == N_AUTHORS
+    names = default_names(rng) if default else rng.sample(everyone, args.owners)
     rows = []
     for pool_a, pool_b, sentences in FACTS.values():
         wordings = [
             (opener, question, response) for opener in OPENERS for question, response in sentences
         ]
-        for name, (a, b) in zip(names, assign_pairs(pool_a, pool_b, rng)):
+        if default:
+            pairs = assign_pairs(pool_a, pool_b, rng)
+        else:
+            every_pair = [(a, b) for a in pool_a for b in pool_b]
+            pairs = (rng.sample(every_pair, len(every_pair)) * len(names))[: len(names)]
+        for name, (a, b) in zip(names, pairs):
             wrong = [(x, y) for x in pool_a for y in pool_b if x != a and y != b]
             for i, (opener, question, pattern) in enumerate(
                 rng.sample(wordings, TRAIN_WORDINGS + 1)
@@ -220,8 +252,9 @@ def main():
                 rows.append(row)
     rows.sort(key=lambda row: names.index(row["owner"]))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    Path(__file__).with_name("authors.jsonl").write_text(text, encoding="utf-8", newline="\n")
+    write_text(args.out, text)
+    print(f"{len(rows)} rows of {len(names)} owners in {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, "prepare.py")

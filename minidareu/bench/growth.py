@@ -1,0 +1,86 @@
+"""What retraining, DareU and DareU+ cost as the data grow, and what they reach (ToW).
+
+Runs of `train.py` on invented authors, one after another, each with all cores. The cost model
+counts rows that pass forward, a backward pass for two (after the paper's App. G, whose terms these
+are): retraining reads D_R in every epoch; DareU draws and scores B_f, then makes S_PPO updates on
+B_f and B_r; DareU+ does so at each update.
+"""
+
+import os
+import subprocess
+import sys
+
+from ..paper.runs import ROOT, Job, run
+from .timing import shown
+
+OWNERS = [10, 20, 40, 80, 160]
+FORGOTTEN = [1, 2, 5, 10, 20]  # of 80
+ROWS = 32  # of an owner that are trained on
+
+
+def dataset(n_owners, folder):
+    """A file of so many invented authors."""
+    path = folder / f"authors-{n_owners}.jsonl"
+    if not path.exists():
+        script = ROOT / "data/authors/prepare.py"
+        command = [sys.executable, str(script), "--owners", str(n_owners), "--out", str(path)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+def forward_rows(config, n_forget, n_retain):
+    """{stage: rows that pass forward} by the cost model; forward and backward count three."""
+    c = config
+    batches = -(-n_forget // c["forget_batch"])
+    steps = batches * c["ppo_steps"]
+    drawn = 3 * n_forget + batches * c["retain_batch"]  # a response, its log-probabilities twice
+    learned = 3 * steps * (c["forget_batch"] + c["retain_batch"])
+    plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["plus_retain_batch"]
+    return {
+        "retrained": 3 * c["epochs"] * n_retain,
+        "dareu": c["data_epochs"] * (drawn + learned),
+        "dareu_plus": c["plus_updates"] * plus_update,
+    }
+
+
+def measure(n_owners, n_forget, seed, folder):
+    """Figures of one run."""
+    path = dataset(n_owners, folder)
+    flags = ["--data", path, "--n-forget", n_forget, "--seed", seed]
+    job = Job(folder / f"owners-{n_owners}-forget-{n_forget}-seed{seed}", flags)
+    results = run(job, threads=os.cpu_count())
+    seconds, models = results["seconds"], results["models"]
+    n_forget_rows, n_retain_rows = ROWS * n_forget, ROWS * (n_owners - n_forget)
+    model = forward_rows(results["config"], n_forget_rows, n_retain_rows)
+    figures = {"retraining, s": seconds["retrained"]}
+    for name in ("dareu", "dareu_plus"):
+        figures[name] = {
+            "seconds": seconds[name],
+            "of retraining": seconds[name] / seconds["retrained"],
+            "cost model": model[name] / model["retrained"],
+            "ToW": models[name]["tow"],
+        }
+    return figures
+
+
+def growth(folder, n_seeds):
+    """Rows of the table, a line for each number of owners and of those forgotten."""
+    cases = [(n, 2) for n in OWNERS] + [(80, n) for n in FORGOTTEN if n != 2]
+    lines, figures = [], {}
+    for n_owners, n_forget in cases:
+        runs = [measure(n_owners, n_forget, seed, folder) for seed in range(n_seeds)]
+        figures[f"{n_owners} owners, {n_forget} forgotten"] = runs
+        cells = [str(n_owners), str(n_forget), shown([r["retraining, s"] for r in runs], 1)]
+        for name in ("dareu", "dareu_plus"):
+            cells += [shown([r[name]["seconds"] for r in runs], 1)]
+            cells += [shown([r[name]["of retraining"] for r in runs])]
+            cells += [
+                f"{runs[0][name]['cost model']:.2f}",
+                shown([r[name]["ToW"] for r in runs], 3),
+            ]
+        lines.append(cells)
+        print("| " + " | ".join(cells) + " |", flush=True)
+    head = ["owners", "forgotten", "retraining, s"]
+    for name in ("DareU", "DareU+"):
+        head += [f"{name}, s", "of retraining", "by the cost model", "ToW"]
+    return head, lines, figures

@@ -1,0 +1,185 @@
+"""Training, generation and updates beside transformers and TRL, on the default data."""
+
+import random
+import tempfile
+from functools import partial
+from statistics import median
+
+import torch
+from torch import nn
+
+from .. import dareu, rl
+from ..attribution import OwnerClassifier, prefix_attribution
+from ..beyond import dareu_plus
+from ..beyond.added import AddedClassifier, forget_attribution
+from ..config import parse
+from ..data import batches
+from ..model import GPT, GPTConfig, frozen, generate, packed_log_probs
+from ..paper.runs import DATA
+from ..pretrain import train_lm
+from ..run import new_classifier, prepare
+from . import peers
+from .timing import in_turn, matmul_peak, ratios, seconds_of, shown
+
+WIDTHS = [96, 128, 256]
+BATCHES = [1, 16, 128, 512]
+N_ROWS = 640  # of a training epoch that is timed
+
+
+def default_run(device):
+    """What `train.py` knows of its default data before it trains."""
+    return prepare(parse(["--data", str(DATA), "--device", device, "--out", "runs/bench"], ""))
+
+
+def size_of(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def training(device, repeats):
+    """An epoch of `train_lm` beside a plain loop with transformers, which pads random batches; and
+    beside the same loop on our batches, of rows of similar length."""
+    run = default_run(device)
+    rows = random.Random(0).sample(run.sequences(run.train), N_ROWS)
+    n_tokens, peak = sum(map(len, rows)), matmul_peak(device)
+    size = run.config.batch_size
+    plain = peers.random_batches(rows, size, seed=0)
+    sorted_rows = batches([len(row) for row in rows], size, random.Random(0))
+    similar = [[rows[i] for i in batch] for batch in sorted_rows]
+    lines, figures = [], {}
+    for width in WIDTHS:
+        config = GPTConfig(run.tokenizer.n_vocab, run.config.block_size, n_layer=2, n_embd=width)
+        settings = {"epochs": 1, "batch_size": size, "lr": 1e-3, "seed": 0}
+        ours = partial(train_lm, config, rows, **settings, device=device, name=None)
+        model = GPT(config).to(device)
+        peer = peers.gpt2_of(model)
+        own, loop = in_turn(ours, partial(peers.train_epoch, peer, plain, 1e-3), repeats)
+        own_again, alike = in_turn(ours, partial(peers.train_epoch, peer, similar, 1e-3), repeats)
+        speed, beside, equal = n_tokens / median(own), ratios(own, loop), ratios(own_again, alike)
+        share = 6 * size_of(model) * speed / peak
+        lines.append([str(width), f"{speed:,.0f}", f"{share:.2f}", shown(beside), shown(equal)])
+        figures[width] = {"tokens/s": speed, "share": share, "loop": beside, "same batches": equal}
+    head = ["width", "tokens/s", "of the peak", "over a plain loop", "over it on our batches"]
+    return head, lines, figures
+
+
+def generation(device, repeats):
+    """`generate` beside transformers' with its cache: the same model, after two epochs, so that
+    responses end where it has learned to end them; prompts of mixed lengths; seconds a token."""
+    run = default_run(device)
+    rows = run.sequences(run.train)
+    settings = {"epochs": 2, "batch_size": run.config.batch_size, "lr": run.config.lr, "seed": 0}
+    model = train_lm(run.gpt_config, rows, **settings, device=device, name=None)
+    peer, eos_id = peers.gpt2_of(model).eval(), run.limits["eos_id"]
+    limit = run.limits["max_new_tokens"]
+    lines, figures = [], {}
+    for size in BATCHES:
+        chosen = random.Random(size).sample(run.train, size)
+        prompts = [run.pairs[r][0] for r in chosen]
+        tokens = {"own": 0, "peer": 0}
+
+        def ours(prompts=prompts, tokens=tokens):
+            new = generate(model, prompts, limit, temperature=1.0, eos_id=eos_id)
+            tokens["own"] = sum(min(len(y) + 1, limit) for y in new)
+
+        def theirs(prompts=prompts, tokens=tokens):
+            tokens["peer"] = peers.sample(peer, prompts, limit, temperature=1.0, eos_id=eos_id)
+
+        own, other = [], []
+        ours(), theirs()
+        for _ in range(repeats if size > 16 else 3 * repeats):
+            own.append(seconds_of(ours) / tokens["own"])
+            other.append(seconds_of(theirs) / tokens["peer"])
+        beside = ratios(own, other)
+        lines.append([str(size), f"{1 / median(own):,.0f}", shown(beside)])
+        figures[size] = {"tokens/s": 1 / median(own), "transformers": beside}
+    return ["batch", "tokens/s", "over transformers"], lines, figures
+
+
+def update(device, repeats):
+    """One update of DareU and of DareU+, in parts, and TRL's GRPO step, in milliseconds."""
+    run = default_run(device)
+    c, limits = run.config, run.limits
+    settings = {"epochs": 2, "batch_size": c.batch_size, "lr": c.lr, "seed": 0}
+    original = train_lm(
+        run.gpt_config, run.sequences(run.train), **settings, device=device, name=None
+    )
+    rows = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.request]
+    rows = rows[: c.forget_batch]
+    prompts, retain = [x for x, _ in rows], [run.pairs[r] for r in run.split.retain]
+    classifier, added = new_classifier(run), new_classifier(run, AddedClassifier)
+    figures = {
+        "DareU": dareu_parts(original, classifier, rows, retain, limits, c=c, repeats=repeats),
+        "DareU+": plus_parts(original, added, run, rows, retain, repeats=repeats),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        steps = peers.grpo_seconds(
+            peers.gpt2_of(original),
+            prompts[: len(prompts) // 2],
+            limits["max_new_tokens"],
+            lr=c.rl_lr,
+            temperature=c.temperature,
+            folder=folder,
+            steps=repeats + 2,
+        )
+    figures["TRL, GRPO"] = {"whole": steps[2:]}
+    lines, grpo = [], median(steps[2:])
+    for name, parts in figures.items():
+        cells = [f"{1000 * median(parts[key]):.0f}" if key in parts else "" for key in PARTS]
+        lines.append([name, *cells, f"{median(parts['whole']) / grpo:.2f}"])
+    return ["milliseconds", *PARTS, "over TRL's"], lines, figures
+
+
+PARTS = ["generation", "scoring", "forget step", "retain step", "whole"]
+
+
+def dareu_parts(original, classifier: OwnerClassifier, rows, retain, limits, *, c, repeats):
+    """{part: seconds of one update}; the rollout serves S_PPO updates, so each has its share."""
+    policy, old_policy = frozen(original).requires_grad_(True), frozen(original)
+    value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)
+    optimizer = torch.optim.AdamW([*policy.parameters(), *value_head.parameters()], lr=c.rl_lr)
+    attribute, prompts = partial(prefix_attribution, classifier), [x for x, _ in rows]
+    settings = {"rows": rows, "limits": limits, "c": c}
+    ro = dareu.rollout(policy, old_policy, value_head, attribute, **settings)
+    kept = dareu.retain_batch(original, retain, c.retain_batch, limits, rng=random.Random(0), c=c)
+
+    def draw():
+        generate(old_policy, prompts, temperature=c.temperature, **limits)
+
+    def roll_out():
+        dareu.rollout(policy, old_policy, value_head, attribute, **settings)
+        with torch.no_grad():
+            return packed_log_probs(original, kept)
+
+    original_logp = roll_out()
+
+    def forget_step():
+        rl.descend(optimizer, dareu.policy_loss(policy, value_head, ro, c)[0])
+
+    def retain_step():
+        rl.descend(optimizer, dareu.distillation_loss(policy, original_logp, kept))
+
+    drawn, rolled = in_turn(draw, roll_out, repeats)
+    forget, kept_seconds = in_turn(forget_step, retain_step, repeats)
+    n = c.ppo_steps
+    whole = [a / n + b + d for a, b, d in zip(rolled, forget, kept_seconds, strict=True)]
+    return {
+        "generation": [a / n for a in drawn],
+        "scoring": [(b - a) / n for a, b in zip(drawn, rolled, strict=True)],
+        "forget step": forget,
+        "retain step": kept_seconds,
+        "whole": whole,
+    }
+
+
+def plus_parts(original, classifier, run, rows, retain, *, repeats):
+    """The same for DareU+, whose forget and retain terms share a step."""
+    c, limits, policy = run.config, run.limits, frozen(original).requires_grad_(True)
+    attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
+    prompts = [x for x, _ in rows]
+    updates = dareu_plus.unlearn(policy, attribute, rows, retain, limits=limits, c=c)
+
+    def draw():
+        generate(policy, prompts, temperature=c.plus_temperature, **limits)
+
+    drawn, whole = in_turn(draw, lambda: next(updates), repeats)
+    return {"generation": drawn, "whole": whole}

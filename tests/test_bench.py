@@ -1,0 +1,110 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from minidareu.bench import __main__ as bench
+from minidareu.bench import growth, timing
+from minidareu.config import SIZES, parse
+from minidareu.data import load_records
+from minidareu.files import InputError
+from minidareu.model import GPT, GPTConfig, generate
+from minidareu.paper.runs import DATA, ROOT
+from minidareu.pretrain import train_lm
+from minidareu.run import prepare
+
+peers = pytest.importorskip("minidareu.bench.peers")
+
+
+def test_what_is_timed_takes_turns():
+    calls = []
+    first, second = timing.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
+    assert calls == ["a", "b"] * 4  # the first pair warms up
+    assert len(first) == len(second) == 3 and min(first + second) >= 0
+    assert timing.ratios([1, 2], [3, 4]) == [3, 2]
+    assert timing.shown([3, 1, 2], digits=1) == "2.0 (1.0 to 3.0)"
+
+
+def test_the_peak_is_that_of_a_matrix_product(monkeypatch):
+    monkeypatch.setattr(timing, "seconds_of", lambda work: work() is None or 0.5)
+    assert timing.matmul_peak("cpu", size=10) == 2 * 10**3 / 0.5
+
+
+def test_the_peer_is_the_same_model():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, block_size=32, n_layer=2, n_head=4, n_embd=16))
+    peer = peers.gpt2_of(model).eval()
+    idx = torch.randint(50, (3, 20))
+    torch.testing.assert_close(model(idx), peer(idx).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_of_a_response_are_counted_up_to_its_end():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=6, block_size=40, n_layer=1, n_head=2, n_embd=8))
+    peer, prompts = peers.gpt2_of(model).eval(), [[1, 2], [3], [4, 1, 2]]
+    greedy = generate(model, prompts, 12, 0, 5)
+    own = sum(min(len(y) + 1, 12) for y in greedy)
+    assert peers.sample(peer, prompts, 12, temperature=1e-6, eos_id=5) == own
+
+
+def test_a_plain_loop_learns_what_ours_learns():
+    rows = [[1, 2, 3, 4, 5]] * 64
+    peer = peers.gpt2_of(GPT(GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_embd=16)))
+    batches = peers.random_batches(rows, 8, seed=0)
+    assert sum(map(len, batches)) == 64
+    for _ in range(5):
+        peers.train_epoch(peer, batches, lr=1e-2)
+    assert peer(torch.tensor([[1, 2, 3, 4]])).logits.argmax(dim=-1).tolist() == [[2, 3, 4, 5]]
+
+
+def test_the_cost_model_by_hand():
+    config = dict(
+        forget_batch=32,
+        ppo_steps=20,
+        retain_batch=128,
+        epochs=16,
+        data_epochs=1,
+        plus_updates=96,
+        plus_retain_batch=32,
+    )
+    model = growth.forward_rows(config, n_forget=64, n_retain=1216)
+    assert model["retrained"] == 3 * 16 * 1216
+    assert model["dareu"] == 3 * 64 + 2 * 128 + 3 * 40 * 160
+    assert model["dareu_plus"] == 96 * (5 * 32 + 4 * 32)
+
+
+@pytest.mark.parametrize("n_owners", [10, 160])
+def test_authors_of_any_number(n_owners, tmp_path):
+    path = growth.dataset(n_owners, tmp_path)
+    records = load_records(path)
+    train = [r for r in records if r.split == "train"]
+    assert len({r.owner for r in records}) == n_owners
+    assert len(train) == growth.ROWS * n_owners and len(records) == 40 * n_owners
+
+
+def test_too_many_authors_are_one_line(tmp_path):
+    script = ROOT / "data/authors/prepare.py"
+    command = [sys.executable, script, "--owners", "161", "--out", tmp_path / "x.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "161" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_size_takes_a_step(name, tmp_path):
+    argv = ["--data", str(DATA), "--size", name, "--out", str(tmp_path), "--device", "cpu"]
+    run = prepare(parse(argv, ""))
+    assert run.config.n_embd == SIZES[name]["n_embd"]
+    rows = run.sequences(run.train)[:2]
+    settings = {"epochs": 1, "batch_size": 2, "lr": 1e-4, "seed": 0, "device": "cpu"}
+    train_lm(run.gpt_config, rows, **settings, name=None)
+
+
+def test_what_is_given_beside_a_size_goes_before_it():
+    assert parse(["--size", "small", "--n-embd", "64"], "").n_embd == 64
+    assert parse(["--size", "small", "--preset", "tofu"], "").n_embd == 192
+
+
+def test_a_part_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="training, generation, update, sizes, growth"):
+        bench.main(["speed", "--out", str(tmp_path)])
