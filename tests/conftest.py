@@ -1,7 +1,10 @@
 """A dataset and a finished run at toy size, which several files of tests share and none may change."""
 
 import json
+import os
 import random
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; read when torch starts
 
 import pytest
 

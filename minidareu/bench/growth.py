@@ -1,14 +1,15 @@
 """What retraining, DareU and DareU+ cost as the data grow, and what they reach (ToW).
 
-Runs of `train.py` on invented authors, one after another, each with all cores. The cost model
+Runs of `train.py` on invented authors, one after another, each with all cores (`OMP_NUM_THREADS=1`: with one). The cost model
 counts rows that pass forward, a backward pass for two (after the paper's App. G, whose terms these
 are): retraining reads D_R in every epoch; DareU draws and scores B_f, then makes S_PPO updates on
 B_f and B_r; DareU+ does so at each update.
 """
 
-import os
 import subprocess
 import sys
+
+import torch
 
 from ..paper.runs import ROOT, Job, run
 from .timing import shown
@@ -48,7 +49,7 @@ def measure(n_owners, n_forget, seed, folder):
     path = dataset(n_owners, folder)
     flags = ["--data", path, "--n-forget", n_forget, "--seed", seed]
     job = Job(folder / f"owners-{n_owners}-forget-{n_forget}-seed{seed}", flags)
-    results = run(job, threads=os.cpu_count())
+    results = run(job, threads=torch.get_num_threads())
     seconds, models = results["seconds"], results["models"]
     n_forget_rows, n_retain_rows = ROWS * n_forget, ROWS * (n_owners - n_forget)
     model = forward_rows(results["config"], n_forget_rows, n_retain_rows)
