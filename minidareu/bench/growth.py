@@ -1,9 +1,9 @@
 """What retraining, DareU and DareU+ cost as the data grow, and what they reach (ToW).
 
-Runs of `train.py` on invented authors, one after another, each with all cores (`OMP_NUM_THREADS=1`: with one). The cost model
-counts rows that pass forward, a backward pass for two (after the paper's App. G, whose terms these
-are): retraining reads D_R in every epoch; DareU draws and scores B_f, then makes S_PPO updates on
-B_f and B_r; DareU+ does so at each update.
+Runs of `train.py` on invented authors, one after another, each with all cores
+(`OMP_NUM_THREADS=1`: with one). The cost model counts rows that pass forward, a backward pass for
+two (after the paper's App. G, whose terms these are): retraining reads D_R in every epoch; DareU
+draws and scores B_f, then makes S_PPO updates on B_f and B_r; DareU+ does so at each update.
 """
 
 import subprocess
