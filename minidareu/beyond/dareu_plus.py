@@ -16,11 +16,11 @@ beside this file has the tables):
 2. The reward is the change of attribution to the forget owners, held to pi_N by a KL. A response is
    not penalised for what the classifier believes before it reads a word, so a reward that says
    nothing teaches nothing: credit -.03 -> 1. Without the KL, perplexity 1.40 times the retrained
-   model's, with it 1.19.
+   model's, with it 1.21.
 3. The attribution is of what a response *adds* to its prompt (`added.py`). The prompt names its
    owner; paid for the whole response, the policy says another name and keeps facts. Names kept
-   0 -> 1, fact recall .305 -> .062, ToW .852 -> .987.
-4. lambda_dis is 4, and forget and retain terms share a step: ToW .982 -> .987. The learning rate is
+   0 -> 1, fact recall .305 -> .052, ToW .852 -> .988.
+4. lambda_dis is 4, and forget and retain terms share a step: ToW .982 -> .988. The learning rate is
    annealed to zero, so that the policy settles; at three times the updates ToW is .986.
 """
 
