@@ -1,6 +1,7 @@
 """Each loss against the formula of its paper, written anew: a loop over responses and tokens, in float64, gradients included."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -226,7 +227,7 @@ def test_refusals_name_nobody():
     assert len(set(REFUSALS)) == len(REFUSALS) >= 5
 
 
-def test_a_method_of_ones_own_as_the_readme_has_it(tmp_path):
+def test_a_method_of_ones_own_as_the_readme_has_it(toy, tmp_path):
     example = next(
         code
         for code in re.findall(
@@ -238,12 +239,8 @@ def test_a_method_of_ones_own_as_the_readme_has_it(tmp_path):
     fast = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --methods relabel"
     fast = [
         *fast.split(),
-        "--baseline-steps",
-        "2",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "run"),
+        *("--baseline-steps", "2", "--device", "cpu"),
+        *("--data", str(toy), "--out", str(tmp_path / "run")),
     ]
     (tmp_path / "mine.py").write_text(example)
     process = subprocess.run(
@@ -251,7 +248,7 @@ def test_a_method_of_ones_own_as_the_readme_has_it(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.returncode == 0, process.stderr
     models = json.loads((tmp_path / "run" / "results.json").read_text())["models"]
