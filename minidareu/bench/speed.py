@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import dareu, rl
-from ..attribution import OwnerClassifier, prefix_attribution
+from ..attribution import prefix_attribution
 from ..beyond import dareu_plus
 from ..beyond.added import AddedClassifier, forget_attribution
 from ..config import parse
@@ -108,8 +108,8 @@ def update(device, repeats):
     prompts, retain = [x for x, _ in rows], [run.pairs[r] for r in run.split.retain]
     classifier, added = new_classifier(run), new_classifier(run, AddedClassifier)
     figures = {
-        "DareU": dareu_parts(original, classifier, rows, retain, limits, c=c, repeats=repeats),
-        "DareU+": plus_parts(original, added, run, rows, retain, repeats=repeats),
+        "DareU": dareu_parts(original, classifier, run, rows=rows, retain=retain, repeats=repeats),
+        "DareU+": plus_parts(original, added, run, rows=rows, retain=retain, repeats=repeats),
     }
     with tempfile.TemporaryDirectory() as folder:
         steps = peers.grpo_seconds(
@@ -132,8 +132,9 @@ def update(device, repeats):
 PARTS = ["generation", "scoring", "forget step", "retain step", "whole"]
 
 
-def dareu_parts(original, classifier: OwnerClassifier, rows, retain, limits, *, c, repeats):
+def dareu_parts(original, classifier, run, *, rows, retain, repeats):
     """{part: seconds of one update}; the rollout serves S_PPO updates, so each has its share."""
+    c, limits = run.config, run.limits
     policy, old_policy = frozen(original).requires_grad_(True), frozen(original)
     value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)
     optimizer = torch.optim.AdamW([*policy.parameters(), *value_head.parameters()], lr=c.rl_lr)
@@ -171,7 +172,7 @@ def dareu_parts(original, classifier: OwnerClassifier, rows, retain, limits, *, 
     }
 
 
-def plus_parts(original, classifier, run, rows, retain, *, repeats):
+def plus_parts(original, classifier, run, *, rows, retain, repeats):
     """The same for DareU+, whose forget and retain terms share a step."""
     c, limits, policy = run.config, run.limits, frozen(original).requires_grad_(True)
     attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
