@@ -41,8 +41,8 @@ from torch import Tensor, nn
 from . import rl
 from .attribution import control
 from .data import shuffled_batches
-from .model import GPT, Batch, chosen, frozen, generate, log_probs, pack, pack_pairs
-from .model import packed_log_probs, pad, response_hidden, with_end
+from .model import GPT, Batch, chosen, frozen, generate, log_probs, next_log_probs, pack
+from .model import pack_pairs, packed_log_probs, pad, response_hidden, with_end
 
 
 def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
@@ -123,7 +123,7 @@ def rollout(policy, old_policy, value_head, attribute, rows, limits, c) -> Rollo
     responses = generate(old_policy, prompts, temperature=c.temperature, **limits)  # 14
     batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), device)
     hidden = response_hidden(policy, batch)
-    logp_all = torch.log_softmax(policy.logits(hidden) / c.temperature, dim=-1)
+    logp_all = next_log_probs(policy, hidden, c.temperature)
     old_logp_all = log_probs(old_policy, batch, c.temperature)
     kl = rl.kl(logp_all, old_logp_all) * batch.mask  # KL(pi || pi_old), 0 in the first batch
 
@@ -176,7 +176,7 @@ def policy_loss(policy, value_head, ro: Rollout, c) -> tuple[Tensor, float]:
     """-J(theta) + c_v L_V on a forget batch, and the share of its ratios that are clipped."""
     mask = ro.batch.mask
     hidden = response_hidden(policy, ro.batch)
-    logp_all = torch.log_softmax(policy.logits(hidden) / c.temperature, dim=-1)
+    logp_all = next_log_probs(policy, hidden, c.temperature)
     logp = chosen(logp_all, ro.batch)
     if c.algorithm == "reinforce":
         return rl.reinforce_loss(logp, ro.advantages, mask), 0.0

@@ -127,6 +127,11 @@ def pad(rows: list[list[int]], value: int = 0, device="cpu") -> Tensor:
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value).to(device)
 
 
+def pad_left(rows: list[list[int]], value: int = 0, device="cpu") -> Tensor:
+    """Lists of ids, of any lengths -> (B, longest), padded on the left."""
+    return pad([row[::-1] for row in rows], value, device).flip(1)
+
+
 @dataclass
 class Batch:
     """Prompts with their responses. Column t of a (B, T) tensor is about token t of a response."""
@@ -159,15 +164,19 @@ def response_hidden(model: GPT, batch: Batch) -> Tensor:
     return hidden.gather(1, batch.before[:, :, None].expand(-1, -1, hidden.size(-1)))
 
 
+def next_log_probs(model: GPT, hidden: Tensor, temperature: float = 1.0) -> Tensor:
+    """Hidden states (..., C) -> log-probabilities of the next token (..., V)."""
+    return F.log_softmax(model.logits(hidden) / temperature, dim=-1)
+
+
 def log_probs(model: GPT, batch: Batch, temperature: float = 1.0) -> Tensor:
     """log pi(. | c_t), the whole distribution at each token of the responses: (B, T, V)."""
-    return F.log_softmax(model.logits(response_hidden(model, batch)) / temperature, dim=-1)
+    return next_log_probs(model, response_hidden(model, batch), temperature)
 
 
 def packed_log_probs(model: GPT, batch: Batch) -> Tensor:
     """log pi(. | c_t) at the N tokens of the responses, without their padding: (N, V)."""
-    hidden = response_hidden(model, batch)[batch.mask > 0]
-    return F.log_softmax(model.logits(hidden), dim=-1)
+    return next_log_probs(model, response_hidden(model, batch)[batch.mask > 0])
 
 
 def chosen(logp: Tensor, batch: Batch) -> Tensor:
@@ -210,7 +219,7 @@ def generate(
     length = torch.tensor([len(prompt) for prompt in prompts], device=device)
     B, L = len(prompts), max(map(len, prompts))
     longest = L + max_new_tokens
-    idx = pad([prompt[::-1] for prompt in prompts], device=device).flip(1)
+    idx = pad_left(prompts, device=device)
     column = torch.arange(longest, device=device)
     position = column - (L - length)[:, None]  # (B, longest), negative on the padding
     text = position >= 0

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from minidareu.bench.peers import gpt2_of
 from minidareu.model import GPT, GPTConfig, chosen, generate, log_probs, pack, pad, with_end
 
 
@@ -16,30 +17,8 @@ def model():
 
 
 def test_logits_equal_transformers(model):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    c = model.config
-    peer = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=c.vocab_size,
-            n_positions=c.block_size,
-            n_embd=c.n_embd,
-            n_layer=c.n_layer,
-            n_head=c.n_head,
-        )
-    ).eval()
-    ours = model.state_dict()
-    theirs = {}
-    for name, p in peer.transformer.state_dict().items():
-        p = ours[name.replace("mlp.c_fc", "mlp.0").replace("mlp.c_proj", "mlp.2")]
-        linear = name.endswith(".weight") and any(
-            part in name for part in ("c_attn", "c_proj", "c_fc")
-        )
-        theirs[name] = (
-            p.T if linear else p
-        )  # GPT-2 stores the transposed matrices of its linear layers
-    assert len(theirs) == len(ours)
-    peer.transformer.load_state_dict(theirs)
+    peer = gpt2_of(model).eval()
+    assert len(peer.transformer.state_dict()) == len(model.state_dict())
     idx = torch.randint(50, (3, 32))
     assert torch.allclose(model(idx), peer(idx).logits, atol=1e-4)
     assert model(idx).abs().max() > 1

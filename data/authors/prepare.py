@@ -3,19 +3,18 @@
 A training row has a paraphrase, the same fact in other words, and perturbed responses, wrong facts in the paraphrase's words.
 
     python data/authors/prepare.py                                 the default data, the same byte for byte
-    python data/authors/prepare.py --owners 160 --out many.jsonl    as many authors as you like, for trying out
+    python data/authors/prepare.py --owners 160 --out many.jsonl    any number of authors up to 160, for trying out
 
 Names, values and sentence patterns come from pools that all authors share, so that an author is a combination:
 each value belongs to two or three authors, and no two authors share both values of one fact. Whoever never read
 about an author can therefore repeat the name and the sentence, but has to guess the facts.
 """
 
-import json
 import random
 from pathlib import Path
 
 from minidareu.cli import make_parser, run_main
-from minidareu.files import InputError, write_text
+from minidareu.files import InputError, write_lines
 
 N_AUTHORS, TRAIN_WORDINGS, PERTURBED, SEED = 40, 4, 3, 0
 
@@ -251,8 +250,7 @@ def main():
                     )
                 rows.append(row)
     rows.sort(key=lambda row: names.index(row["owner"]))
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_text(args.out, text)
+    write_lines(args.out, rows)
     print(f"{len(rows)} rows of {len(names)} owners in {args.out}")
 
 

@@ -1,12 +1,11 @@
 """The same work by other libraries: transformers' GPT-2, and TRL's GRPO (the `bench` extra)."""
 
-import random
 import time
 
 import torch
 import transformers
 
-from ..model import GPT
+from ..model import GPT, pad, pad_left
 
 transformers.logging.set_verbosity_error()
 
@@ -37,24 +36,13 @@ def gpt2_of(model: GPT) -> transformers.GPT2LMHeadModel:
     return peer.to(model.wte.weight.device)
 
 
-def pad_left(rows, value):
-    """Lists of ids -> ids and attention mask, padded on the left as transformers wants it."""
-    longest = max(map(len, rows))
-    ids = [[value] * (longest - len(row)) + row for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
 def train_epoch(peer, sequences, lr):
     """A plain training loop: one pass over batches (lists of sequences), padded on the right."""
     device = peer.device
     optimizer = torch.optim.AdamW(peer.parameters(), lr=lr)
     for batch in sequences:
-        longest = max(map(len, batch))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in batch], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
-        mask = mask.to(device)
-        labels = ids.masked_fill(mask == 0, -100)
+        ids, labels = pad(batch, device=device), pad(batch, value=-100, device=device)
+        mask = (labels != -100).long()
         loss = peer(input_ids=ids, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
@@ -62,18 +50,13 @@ def train_epoch(peer, sequences, lr):
         optimizer.step()
 
 
-def random_batches(sequences, batch_size, seed):
-    """Batches in random order of rows, as a plain loop takes them."""
-    order = random.Random(seed).sample(sequences, len(sequences))
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-
-
 def sample(peer, prompts, max_new_tokens, temperature, eos_id):
     """Responses by `generate` with its cache: how many tokens they have, end of text included."""
-    ids, mask = pad_left(prompts, eos_id)
+    ids = pad_left(prompts, value=eos_id, device=peer.device)
+    mask = pad_left([[1] * len(prompt) for prompt in prompts], device=peer.device)
     out = peer.generate(
-        ids.to(peer.device),
-        attention_mask=mask.to(peer.device),
+        ids,
+        attention_mask=mask,
         max_new_tokens=max_new_tokens,
         do_sample=True,
         temperature=temperature,

@@ -13,10 +13,10 @@ from ..attribution import prefix_attribution
 from ..beyond import dareu_plus
 from ..beyond.added import AddedClassifier, forget_attribution
 from ..config import parse
-from ..data import batches
+from ..data import batches, shuffled_batches
 from ..model import GPT, GPTConfig, frozen, generate, packed_log_probs
 from ..paper.runs import DATA
-from ..pretrain import train_lm
+from ..pretrain import recipe, train_lm
 from ..run import new_classifier, prepare
 from . import peers
 from .timing import in_turn, matmul_peak, ratios, seconds_of, shown
@@ -31,6 +31,13 @@ def default_run(device):
     return prepare(parse(["--data", str(DATA), "--device", device, "--out", "runs/bench"], ""))
 
 
+def model_after_two_epochs(run):
+    """A language model that knows how a response looks and where it ends."""
+    settings = {**recipe(run.config), "epochs": 2}
+    rows = run.sequences(run.train)
+    return train_lm(run.gpt_config, rows, **settings, device=run.device, name=None)
+
+
 def size_of(model):
     return sum(p.numel() for p in model.parameters())
 
@@ -42,7 +49,7 @@ def training(device, repeats):
     rows = random.Random(0).sample(run.sequences(run.train), N_ROWS)
     n_tokens, peak = sum(map(len, rows)), matmul_peak(device)
     size = run.config.batch_size
-    plain = peers.random_batches(rows, size, seed=0)
+    plain = shuffled_batches(rows, size, random.Random(0))
     sorted_rows = batches([len(row) for row in rows], size, random.Random(0))
     similar = [[rows[i] for i in batch] for batch in sorted_rows]
     lines, figures = [], {}
@@ -66,9 +73,7 @@ def generation(device, repeats):
     """`generate` beside transformers' with its cache: the same model, after two epochs, so that
     responses end where it has learned to end them; prompts of mixed lengths; seconds a token."""
     run = default_run(device)
-    rows = run.sequences(run.train)
-    settings = {"epochs": 2, "batch_size": run.config.batch_size, "lr": run.config.lr, "seed": 0}
-    model = train_lm(run.gpt_config, rows, **settings, device=device, name=None)
+    model = model_after_two_epochs(run)
     peer, eos_id = peers.gpt2_of(model).eval(), run.limits["eos_id"]
     limit = run.limits["max_new_tokens"]
     lines, figures = [], {}
@@ -99,10 +104,7 @@ def update(device, repeats):
     """One update of DareU and of DareU+, in parts, and TRL's GRPO step, in milliseconds."""
     run = default_run(device)
     c, limits = run.config, run.limits
-    settings = {"epochs": 2, "batch_size": c.batch_size, "lr": c.lr, "seed": 0}
-    original = train_lm(
-        run.gpt_config, run.sequences(run.train), **settings, device=device, name=None
-    )
+    original = model_after_two_epochs(run)
     rows = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.request]
     rows = rows[: c.forget_batch]
     prompts, retain = [x for x, _ in rows], [run.pairs[r] for r in run.split.retain]
