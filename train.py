@@ -15,7 +15,7 @@ from functools import partial
 
 from tqdm import tqdm
 
-from minidareu import baselines, dareu
+from minidareu import baselines, dareu, newton
 from minidareu.attribution import OwnerClassifier, owner_accuracy, prefix_attribution
 from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
@@ -91,7 +91,8 @@ def unlearn_and_measure(run, start):
         name: owner_accuracy(classifier, *run.labelled(run.split.test))
         for name, classifier in classifiers.items()
     }
-    write_results(run, evaluations, log, seconds, accuracy=accuracy)
+    memory = {name: state.get("memory") for name, state in states.items()}
+    write_results(run, evaluations, log, seconds, memory=memory, accuracy=accuracy)
     print_scores(evaluations, all_scores=run.config.all_scores)
     print_ceiling(evaluations)
     print_samples(run, evaluations)
@@ -232,6 +233,10 @@ def method_updates(run, name, policy, models, classifiers):
             attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
         updates = dareu_plus.unlearn(policy, attribute, forget, retain, limits=run.limits, c=c)
         return updates, c.plus_updates, source_digest(dareu_plus.unlearn, function)
+    if name == "scrn":
+        lr, eos_id = c.scrn_lr, run.limits["eos_id"]
+        updates = newton.unlearn(policy, retain, eos_id=eos_id, lr=lr, seed=c.seed)
+        return updates, newton.OUTER_STEPS, source_digest(newton.unlearn)
     loss, lr, steps = baselines.METHODS[name]
     lr, steps = c.baseline_lr or lr, c.baseline_steps or steps
     encode = run.tokenizer.encode_ordinary

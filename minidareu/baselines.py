@@ -36,6 +36,7 @@ class Batches:
     forget: Batch
     refusal: Batch  # the same forget prompts, answered by a refusal
     retain: Batch
+    n_passes: int = 0  # finished passes over the forget set
 
 
 def nll(model: GPT, batch: Batch):
@@ -55,6 +56,13 @@ def log_ratio(policy, original, batch):
     return original_nll - nll(policy, batch)
 
 
+def kl_from_original(policy, original, batch):
+    """Mean over tokens of KL(pi_N || pi)."""
+    with torch.no_grad():
+        original_logp = log_probs(original, batch)
+    return masked_mean(kl(original_logp, log_probs(policy, batch)), batch.mask)
+
+
 def ga(policy, original, batches):
     """Gradient ascent: -E_{D_F}[-log pi(y | x)] (Jang et al. 2023, eq. 1; Maini et al. 2024)."""
     return -cross_entropy(policy, batches.forget)
@@ -72,11 +80,17 @@ def graddiff(policy, original, batches):
 
 def kl_min(policy, original, batches):
     """KL minimisation: GA + E_{D_R} KL(pi_N || pi), token by token (Maini et al. 2024)."""
-    retain = batches.retain
-    with torch.no_grad():
-        original_logp = log_probs(original, retain)
-    kept = masked_mean(kl(original_logp, log_probs(policy, retain)), retain.mask)
-    return ga(policy, original, batches) + kept
+    return ga(policy, original, batches) + kl_from_original(policy, original, batches.retain)
+
+
+def scrub(policy, original, batches):
+    """SCRUB (Kurmanji et al. 2023): a pass over D_F with -E_{D_F} KL(pi_N || pi), then as many
+    steps with 0.99 E_{D_R}[-log pi] + 0.001 E_{D_R} KL(pi_N || pi), in turn.
+    """
+    if batches.n_passes % 2 == 0:
+        return -kl_from_original(policy, original, batches.forget)
+    kept = kl_from_original(policy, original, batches.retain)
+    return 0.99 * finetune(policy, original, batches) + 0.001 * kept
 
 
 def idkpo(policy, original, batches, beta=0.1):
@@ -156,6 +170,7 @@ METHODS = {
     "ga": (ga, 1e-4, 32),
     "graddiff": (graddiff, 1e-4, 32),
     "kl": (kl_min, 2.5e-5, 128),
+    "scrub": (scrub, 1e-4, 32),
     "idkpo": (idkpo, 4e-4, 128),
     "npo": (npo, 1e-4, 32),
     "npo-retain": (npo_retain, 2.5e-5, 128),
@@ -178,9 +193,11 @@ def unlearn(
     rng, device = random.Random(seed), policy.wte.weight.device
     original = frozen(policy)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
-    queue = []
+    queue, n_passes = [], -1
     for step in range(1, steps + 1):
-        queue = queue or rng.sample(forget, len(forget))
+        if not queue:
+            queue = rng.sample(forget, len(forget))
+            n_passes += 1
         rows, queue = queue[:batch_size], queue[batch_size:]
         refused = [(x, rng.choice(refusals)) for x, _ in rows]
         retained = rng.sample(retain, min(batch_size, len(retain)))
@@ -188,6 +205,7 @@ def unlearn(
             forget=pack_pairs(rows, eos_id, device),
             refusal=pack_pairs(refused, eos_id, device),
             retain=pack_pairs(retained, eos_id, device),
+            n_passes=n_passes,
         )
         loss = loss_function(policy, original, batches)
         descend(optimizer, loss)

@@ -30,9 +30,9 @@ PRESETS = {
 # One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
 # width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
 SIZES = {
-    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=2.2e-4, plus_lr=1.5e-3),
+    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=2.2e-4, plus_lr=2.2e-3),
     "small": dict(
-        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=7.5e-5, plus_lr=5e-4
+        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=7.5e-5, plus_lr=7.5e-4
     ),
     "medium": dict(
         n_layer=6,
@@ -43,7 +43,7 @@ SIZES = {
         classifier_layers=2,
         classifier_width=128,
         rl_lr=3.8e-5,
-        plus_lr=2.5e-4,
+        plus_lr=3.8e-4,
     ),
     "large": dict(
         n_layer=12,
@@ -56,7 +56,7 @@ SIZES = {
         classifier_lr=1e-3,
         plus_classifier_lr=2e-3,
         rl_lr=1.9e-5,
-        plus_lr=1.2e-4,
+        plus_lr=1.9e-4,
     ),
 }
 
@@ -204,10 +204,10 @@ class Config:
     )
     plus_classifier_lr: float = flag(4e-3, "classifier", "its peak learning rate", low=0)
     plus_updates: int | None = flag(
-        None, "dareu_plus", "updates; default 96, or 20 passes over the prompts", int, low=1
+        None, "dareu_plus", "updates; default 64, or 12 passes over the prompts", int, low=1
     )
     plus_retain_batch: int = flag(32, "dareu_plus", "retain rows in an update", low=1)
-    plus_lr: float = flag(1e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
+    plus_lr: float = flag(1.5e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
     plus_kl_coef: float = flag(
         0.03, "dareu_plus", "beta, weight of the KL to the original model in the reward", low=0
     )
@@ -226,9 +226,12 @@ class Config:
     baseline_steps: int | None = flag(
         None, "baselines", "their optimizer steps; default: each its own", int, low=1
     )
+    scrn_lr: float = flag(0.1, "baselines", "SCRN's learning rate, of the inner descent", low=0)
 
     methods: str = flag(
-        "dareu,dareu_plus", "run", "comma-separated, of dareu, dareu_plus, " + ", ".join(METHODS)
+        "dareu,dareu_plus",
+        "run",
+        "comma-separated, of dareu, dareu_plus, scrn, " + ", ".join(METHODS),
     )
     second_retrained: bool = flag(
         False,
@@ -306,7 +309,7 @@ def parse(argv, description) -> Config:
             "give a multiple of 4"
         )
     names = list(dict.fromkeys(name.strip() for name in config.methods.split(",")))
-    known = ["dareu", "dareu_plus", *METHODS]
+    known = ["dareu", "dareu_plus", "scrn", *METHODS]
     for name in names:
         if name not in known:
             raise InputError(
@@ -339,7 +342,7 @@ def size_rule(config, responses, n_forget_rows):
     and 192. Epochs follow from the number of training rows: 16 for the language model, 12 and 24
     for the classifiers, more where few rows would be read, 20,480, 15,360 and 30,720 in all, fewer
     (8 at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
-    rows: 20 responses to each prompt, 96 updates at least. The context is what the longest prompt
+    rows: 12 responses to each prompt, 64 updates at least. The context is what the longest prompt
     and response need, 1,024 tokens at most.
     """
     c, n_rows = config, len(responses)
@@ -352,7 +355,7 @@ def size_rule(config, responses, n_forget_rows):
     c.classifier_epochs = c.classifier_epochs or epochs_for(n_rows, 12, least_rows=15_360)
     plus_epochs = epochs_for(n_rows, usual=24, least_rows=30_720)
     c.plus_classifier_epochs = c.plus_classifier_epochs or plus_epochs
-    c.plus_updates = c.plus_updates or max(96, -(-20 * n_forget_rows // c.forget_batch))
+    c.plus_updates = c.plus_updates or max(64, -(-12 * n_forget_rows // c.forget_batch))
     if c.n_embd % c.n_head:
         raise InputError(
             f"--n-embd: {c.n_embd} does not divide among {c.n_head} heads; "

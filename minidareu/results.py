@@ -120,7 +120,7 @@ def attribution_by_owner(run, evaluation):
     return {name: sum(values) / len(values) for name, values in by_owner.items()}
 
 
-def write_results(run, evaluations, log, seconds, accuracy):
+def write_results(run, evaluations, log, seconds, memory, accuracy):
     """results.json, log.jsonl, samples.jsonl, and figure.png where matplotlib is there."""
     scores = {name: evaluation.scores for name, evaluation in evaluations.items()}
     versions = {"python": platform.python_version()}
@@ -131,6 +131,7 @@ def write_results(run, evaluations, log, seconds, accuracy):
         "dataset": run.config.data,
         "owners": len(run.split.owners),
         "forget": run.split.forget_owners,
+        "rows": {part: len(getattr(run.split, part)) for part in ("forget", "retain", "test")},
         "seed": run.config.seed,
         "device": run.device,
         "config": asdict(run.config),
@@ -140,6 +141,7 @@ def write_results(run, evaluations, log, seconds, accuracy):
         "models": scores,
         "attribution_by_owner": by_owner,
         "seconds": seconds,
+        "memory": memory,
     }
     write_lines(run.folder / LOG, log)
     write_lines(run.folder / SAMPLES, sample_rows(run, evaluations))

@@ -20,6 +20,7 @@ from .attribution import OwnerClassifier
 from .config import Config, flag_name, flags_of
 from .data import load_records
 from .files import InputError, is_temporary, write, write_json
+from .memory import peak_memory, reset_peak_memory
 from .model import GPT
 from .prepare import TOKENIZER, Run, prepare_data
 from .pretrain import train_lm
@@ -141,7 +142,8 @@ def stage(path, key, make, reuse=None):
     """The checkpoint at `path`, or of that name in the folder `reuse`, if it has the same key;
     otherwise what `make` returns, a dict, which is saved.
 
-    The result has `key`, `seconds`, and `kept`. Raises InputError for a foreign file at `path`.
+    The result has `key`, `seconds`, `memory` (megabytes at the peak), and `kept`. Raises InputError
+    for a foreign file at `path`.
     """
     for place in [path, *([Path(reuse) / path.name] if reuse else [])]:
         state = read_checkpoint(place)
@@ -149,9 +151,11 @@ def stage(path, key, make, reuse=None):
             if place != path:
                 save_checkpoint(path, state)
             return {**state, "kept": True}
+    reset_peak_memory()
     began = time.perf_counter()
     state = make()
-    state = {"key": key, "seconds": time.perf_counter() - began, **state}
+    seconds = time.perf_counter() - began
+    state = {"key": key, "seconds": seconds, "memory": peak_memory(), **state}
     save_checkpoint(path, state)
     return {**state, "kept": False}
 

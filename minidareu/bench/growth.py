@@ -12,6 +12,7 @@ import sys
 import torch
 
 from ..paper.runs import ROOT, Job, run
+from ..paper.scores import forward_rows
 from .timing import shown
 
 OWNERS = [10, 20, 40, 80, 160]
@@ -27,21 +28,6 @@ def dataset(n_owners, folder):
         command = [sys.executable, str(script), "--owners", str(n_owners), "--out", str(path)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return path
-
-
-def forward_rows(config, n_forget, n_retain):
-    """{stage: rows that pass forward} by the cost model; forward and backward count three."""
-    c = config
-    batches = -(-n_forget // c["forget_batch"])
-    steps = batches * c["ppo_steps"]
-    drawn = 3 * n_forget + batches * c["retain_batch"]  # a response, its log-probabilities twice
-    learned = 3 * steps * (c["forget_batch"] + c["retain_batch"])
-    plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["plus_retain_batch"]
-    return {
-        "retrained": 3 * c["epochs"] * n_retain,
-        "dareu": c["data_epochs"] * (drawn + learned),
-        "dareu_plus": c["plus_updates"] * plus_update,
-    }
 
 
 def measure(n_owners, n_forget, seed, folder):

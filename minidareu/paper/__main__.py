@@ -1,99 +1,205 @@
-"""The paper's tables in miniature, with the paper's own ToW beside ours.
+"""Every table and figure of the paper in miniature, with the paper's own numbers beside ours.
 
-    python -m minidareu.paper                      lists the tables
-    python -m minidareu.paper table13 table16      makes these, into runs/paper
-    python -m minidareu.paper methods              every method beside DareU and DareU+
+    python -m minidareu.paper                      lists them
+    python -m minidareu.paper table10 fig4         makes these, into runs/paper
+    python -m minidareu.paper all                  makes all
+    python -m minidareu.paper all --quick          all in minutes: one seed, small models
     python -m minidareu.paper search               learning rates and steps, on seeds of their own
 
-Goes on where it was cut.
+What several tables share is trained once. Goes on where it was cut.
 """
 
+import hashlib
+import json
 import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
-from ..baselines import METHODS
+import torch
+from tqdm import tqdm
+
 from ..cli import make_parser, run_main
-from ..files import InputError, write_json, write_text
-from .runs import run_variants, spread, table
+from ..files import InputError, find, write, write_json, write_text
+from .measured import MEASURED
+from .render import render, verdicts
+from .runs import DATA, ROOT, Case, Job, run_all, source_of_all_code
+from .scores import gathered, table_rows
 from .search import search
-from .tables import TABLES
+from .tables import RUNS, TABLES
 
-SHOWN = {
-    "D_F": "forget",
-    "D_R": "retain",
-    "D_test": "test",
-    "ToW": "tow",
-    "attribution": "attribution",
-    "fact recall": "fact_recall",
-    "name kept": "name_kept",
-    "perplexity": "perplexity",
-}
+ITEMS = TABLES | MEASURED
+NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.search(r"\d+", name)[0]), name))
+# The abstracts are long, and learned by heart in so many passes.
+DATA_FLAGS = {"authors": [], "abstracts": ["--epochs", 40]}
+QUICK = (
+    "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 --plus-classifier-epochs 4 "
+    "--plus-updates 16 --baseline-steps 16"
+).split()
 
 
-def score_cells(runs, model):
-    """Median and range of the shown scores of a model over runs."""
-    scores = [r["models"][model] for r in runs]
-    return [spread([s[name] for s in scores]) for name in SHOWN.values()]
+def picked(names):
+    """Names of ITEMS that were asked for; table2 stands for table2a and table2b. Raises
+    InputError."""
+    if names == ["all"]:
+        return NAMES
+    found = []
+    for name in names:
+        fitting = [known for known in NAMES if name in (known, known.rstrip("ab"))]
+        if not fitting:
+            raise InputError(
+                f"nothing is called {name!r}; choose from {', '.join(NAMES)}, all, search"
+            )
+        found += fitting
+    return list(dict.fromkeys(found))
 
 
-def make_table(name, seeds, out, workers, flags):
-    """Lines of Markdown of one of TABLES, and {row: {score: values}}."""
-    t = TABLES[name]
-    results = run_variants(t.variants, seeds, out, workers, flags=flags)
-    rows, values = [], {}
-    for label in sorted(t.variants, key=lambda text: (len(text), text)):
-        runs = [results[label, seed] for seed in seeds]
-        rows.append([label, *score_cells(runs, "dareu"), f"{t.reported[label]:.3f}"])
-        values[label] = [r["models"]["dareu"] for r in runs]
-    first = [results[next(iter(t.variants)), seed] for seed in seeds]
-    rows.insert(0, ["retrained", *score_cells(first, "retrained"), "1.000"])
-    lines = [f"{name}: {t.question}", *table(["", *SHOWN, "ToW, paper"], rows)]
-    return lines, values
+def make_abstracts(path):
+    """The abstracts, unless they are there."""
+    if not path.exists():
+        script = ROOT / "data/abstracts/prepare.py"
+        command = [sys.executable, str(script), "--out", str(path)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def compare_methods(seeds, out, workers, flags):
-    """Lines of Markdown: every method beside DareU and DareU+, and their scores."""
-    methods = ["dareu", "dareu_plus", *METHODS]
-    variants = {"methods": ["--methods", ",".join(methods)]}
-    results = run_variants(variants, seeds, out, workers, flags=flags)
-    runs = [results["methods", seed] for seed in seeds]
-    names = ["original", "retrained", *methods]
-    rows = [[name, *score_cells(runs, name)] for name in names]
-    return table(["model", *SHOWN], rows), {
-        name: [r["models"][name] for r in runs] for name in names
-    }
+def folder_of(out, name, seed):
+    """Where a run is."""
+    return out / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', name)}-seed{seed}"
+
+
+def make_runs(names, args, data, flags):
+    """{(run, seed): results} of these of RUNS, those first whose models the others take over."""
+
+    def job(name, seed):
+        r = RUNS[name]
+        given = ["--data", data[r.data], *DATA_FLAGS[r.data], *flags, "--seed", seed, *r.flags]
+        return Job(folder_of(args.out, name, seed), given, folder_of(args.out, r.base, seed))
+
+    bases = list(dict.fromkeys(RUNS[name].base for name in names))
+    rest = [name for name in names if name not in bases]
+    results = {}
+    for group in (bases, rest):
+        jobs = {(name, seed): job(name, seed) for name in group for seed in args.seeds}
+        results |= run_all(jobs, args.workers)
+    return results
+
+
+def measure(function, case, path):
+    """What a function measures for a Case, from its file unless something has changed since."""
+    torch.set_num_threads(1)
+    own_source = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    results = [folder / "results.json" for folder in case.folders.values()]
+    facts = [own_source, source_of_all_code().encode(), str(case).encode()]
+    facts += [file.read_bytes() for file in results]
+    key = hashlib.sha256(b"".join(facts)).hexdigest()
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == key:
+            return kept["found"]
+    found = function(case)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"key": key, "found": found})
+    return found
+
+
+def make_measures(names, args, data, flags):
+    """{(function's name, seed): what it measures}, of each function of MEASURED once."""
+    jobs = {}
+    for item in (MEASURED[name] for name in names):
+        for seed in args.seeds:
+            folders = {run: folder_of(args.out, run, seed) for run in item.needs}
+            case = Case(seed, args.out, data["authors"], flags=flags, folders=folders)
+            label = item.measure.__name__
+            jobs[label, seed] = (item.measure, case, args.out / f"measures/{label}-seed{seed}.json")
+    bar, found = tqdm(total=len(jobs), desc="measures", disable=None), {}
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        futures = {pool.submit(measure, *job): key for key, job in jobs.items()}
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            bar.set_postfix(last=futures[future][0])
+            bar.update()
+    bar.close()
+    return found
+
+
+def make_item(name, args, results, measures):
+    """The JSON value of a table or a figure: its rows over seeds, and what else it shows."""
+    item, seeds = ITEMS[name], args.seeds
+    found = {"name": name, "title": item.title, "question": item.question, "seeds": seeds}
+    if name in TABLES:
+        by_seed = []
+        for seed in seeds:
+            own = {run: results[run, seed] for run in item.runs()}
+            by_seed.append(table_rows(item, own))
+    else:
+        by_seed = [measures[item.measure.__name__, seed][name] for seed in seeds]
+        first = measures[item.measure.__name__, seeds[0]]
+        found |= {key: first[key] for key in ("points", "example") if key in first}
+    if name == "fig3":
+        by_seed = by_seed[:1]  # one response
+    found["rows"] = gathered(by_seed)
+    found["verdicts"] = verdicts(name, found["rows"])
+    return found
+
+
+def draw(found, path):
+    """The picture of a figure, where it has one and matplotlib is there."""
+    try:
+        from . import plot
+    except ImportError:
+        print("No pictures: they need matplotlib (pip install -e '.[plot]').")
+        return
+    if found["name"] in plot.PICTURES:
+        write(path, lambda temporary: plot.PICTURES[found["name"]](found, temporary))
+
+
+def list_items():
+    for name in NAMES:
+        item = ITEMS[name]
+        print(f"{name:<9}{item.title}. {item.question} [{len(item.runs())} runs a seed]")
+    print("fig1 is a drawing: data/authors/pipeline.svg.")
 
 
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.paper")
-    parser.add_argument("names", nargs="*", help="tables to make; none: list them")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs")
+    parser.add_argument("names", nargs="*", help="tables and figures to make; none: list them")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="of the runs (default: the paper's, 41 42 43)"
+    )
+    parser.add_argument("--quick", action="store_true", help="one seed, small models: a rehearsal")
+    parser.add_argument("--data", default=DATA, help="another dataset in the place of the authors")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
     parser.add_argument("--flags", default="", help="more flags for train.py, in one string")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder of the runs")
     args = parser.parse_args(argv)
-    known = [*TABLES, "methods", "search"]
-    for name in args.names:
-        if name not in known:
-            raise InputError(f"no table is called {name!r}; choose from {', '.join(known)}")
     if not args.names:
-        for name, t in TABLES.items():
-            print(f"{name}: {t.question} {len(t.variants)} runs a seed")
+        list_items()
         return
+    flags = [*(QUICK if args.quick else []), *args.flags.split()]
+    if args.names == ["search"]:
+        args.out.mkdir(parents=True, exist_ok=True)
+        search(args.out, args.workers, flags)
+        return
+    names = picked(args.names)
+    args.seeds = args.seeds or ([41] if args.quick else [41, 42, 43])
+    args.out = args.out.resolve()
+    data = {"authors": find(args.data).resolve(), "abstracts": args.out / "abstracts.jsonl"}
     args.out.mkdir(parents=True, exist_ok=True)
-    flags = args.flags.split()
-    for name in args.names:
-        if name == "search":
-            search(args.out, args.workers, flags)
-            continue
-        if name == "methods":
-            lines, values = compare_methods(args.seeds, args.out, args.workers, flags)
-        else:
-            lines, values = make_table(name, args.seeds, args.out, args.workers, flags=flags)
-        text = "\n".join(lines) + "\n"
-        write_json(args.out / f"{name}.json", {"seeds": args.seeds, "rows": values})
-        write_text(args.out / f"{name}.md", text)
-        print(text)
+    make_abstracts(data["abstracts"])
+    needed = list(dict.fromkeys(run for name in names for run in ITEMS[name].runs()))
+    results = make_runs(needed, args, data, flags=flags)
+    measured = [name for name in names if name in MEASURED]
+    measures = make_measures(measured, args, data, flags=flags)
+    for name in names:
+        found = make_item(name, args, results, measures=measures)
+        write_json(args.out / f"{name}.json", found)
+        lines = render(found)
+        write_text(args.out / f"{name}.md", "\n".join(lines))
+        draw(found, args.out / f"{name}.png")
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,91 @@
-"""Figures of many runs (need matplotlib, the `plot` extra)."""
+"""Pictures of the paper's figures in miniature (need matplotlib, the `plot` extra).
+
+Each function takes what a figure's JSON file holds; curves are medians over seeds.
+"""
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+from ..plot import STYLES  # noqa: E402
+from .scores import middle  # noqa: E402
 
-def plot_sequence(requests, methods, path):
-    """ToW along the requests, and fact recall beside the retrained model's.
 
-    requests: what `sequence.json` holds.
-    """
-    x = range(1, len(requests) + 1)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name, style in zip([*methods, "original"], ("-o", "-s", "k--^"), strict=False):
-        left.plot(x, [r["models"][name]["tow"] for r in requests], style, ms=4, label=name)
-    left.set(title="Tug-of-War, of all forgotten so far", ylabel="ToW (1 is perfect)")
-    for name, style in zip([*methods, "retrained"], ("-o", "-s", "k--^"), strict=False):
-        values = [r["models"][name]["fact_recall"] for r in requests]
-        if None not in values:
-            right.plot(x, values, style, ms=4, label=name)
-    right.set(title="Fact recall, of all forgotten so far", ylabel="fact recall")
-    for ax in (left, right):
-        ax.set(xlabel="request", ylim=(-0.02, 1.04), xticks=list(x))
+def save(figure, axes, path):
+    for ax in axes:
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8)
-    figure.savefig(path, dpi=150, format="png")
+        ax.legend(fontsize=7)
+    figure.savefig(path, dpi=130, format="png")
     plt.close(figure)
+
+
+def plot_likelihoods(found, path):
+    figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for (label, values), style in zip(found["points"].items(), ("-", "--", ":", "-."), strict=True):
+        ax.hist(values, bins=24, histtype="step", lw=1.6, ls=style, label=label)
+    ax.set(title="Log-likelihood of the forget set's references", xlabel="a token", ylabel="rows")
+    save(figure, [ax], path)
+
+
+def plot_reward(found, path):
+    rows = found["rows"]
+    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for column, style in zip(("DA after it", "chi", "reward"), ("k--o", "b:s", "r-^"), strict=True):
+        ax.plot([row[column][0] for row in rows.values()], style, ms=4, label=column)
+    ax.set_xticks(range(len(rows)), [label.split(" ", 1)[-1] for label in rows], rotation=60)
+    ax.set(title=found["example"][0], ylim=(-1.05, 1.05))
+    save(figure, [ax], path)
+
+
+def plot_masking(found, path):
+    rows = found["rows"]
+    figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    rouge = [middle(row["ROUGE"]) for row in rows.values()]
+    for column, style in (("attribution", "-o"), ("attribution, added", "--s")):
+        ax.plot(rouge, [middle(row[column]) for row in rows.values()], style, ms=4, label=column)
+    for x, (k, row) in zip(rouge, rows.items(), strict=True):
+        ax.annotate(k, (x, middle(row["attribution"])), fontsize=7)
+    ax.set(title="k words masked", xlabel="ROUGE-L recall", ylabel="attribution")
+    save(figure, [ax], path)
+
+
+def plot_transforms(found, path):
+    rows = found["rows"]
+    figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    for column, style in zip(next(iter(rows.values())), ("b:", "k-", "r--", "g-."), strict=True):
+        ax.plot([float(b) for b in rows], [row[column][0] for row in rows.values()], style)
+        ax.lines[-1].set_label(column)
+    ax.set(title="chi", xlabel="attribution b", ylabel="chi(b)")
+    save(figure, [ax], path)
+
+
+def plot_requests(found, path):
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    for ax, score in zip(axes, ("D_F", "D_R", "ToW"), strict=True):
+        for (label, row), style in zip(found["rows"].items(), STYLES, strict=False):
+            columns = [column for column in row if column.startswith(f"{score}, ")]
+            x = range(1, len(columns) + 1)
+            ax.plot(x, [middle(row[column]) for column in columns], style, ms=4, label=label)
+        ax.set(title=f"{score}, of all forgotten so far", xlabel="request", ylim=(-0.02, 1.04))
+        ax.set_xticks(x)
+    save(figure, axes, path)
+
+
+def plot_relearning(found, path):
+    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    for (label, row), style in zip(found["rows"].items(), STYLES, strict=False):
+        steps = [int(column.split()[-1]) for column in row]
+        ax.plot(steps, [middle(values) for values in row.values()], style, ms=4, label=label)
+    ax.set(title="Relearning the forget set", xlabel="steps", ylabel="gain of D_F's ROUGE-L")
+    save(figure, [ax], path)
+
+
+PICTURES = {
+    "fig2": plot_likelihoods,
+    "fig3": plot_reward,
+    "fig4": plot_masking,
+    "fig5": plot_transforms,
+    "fig6": plot_requests,
+    "fig7": plot_relearning,
+}

@@ -28,6 +28,17 @@ class Job:
     reuse: Path | None = None  # a run of the same seed, for the models that it has trained
 
 
+@dataclass
+class Case:
+    """What a table or a figure is measured on, for one seed."""
+
+    seed: int
+    out: Path  # for further runs
+    data: Path
+    flags: list  # of every run
+    folders: dict[str, Path]  # of the runs that it takes
+
+
 def source_of_all_code():
     """A digest of all source that a run goes through: an edit makes every run anew.
 

@@ -1,56 +1,256 @@
-"""The paper's tables in miniature: which runs of `train.py` each compares.
+"""The paper's tables in miniature: which runs of `train.py` they take, and what they compare.
 
-A row of a table is a label and the flags of its run; the paper's own ToW stands beside it.
+A table that is a selection of the scores of runs is a `Table`; all others are in `measured.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-DAREU = ["--methods", "dareu"]
+# The paper's names of the models that its tables compare; then ours.
+PAPER = {
+    "original": "original",
+    "retraining": "retrained",
+    "Fine-tune": "finetune",
+    "GA": "ga",
+    "GDiff": "graddiff",
+    "SCRUB": "scrub",
+    "SCRN": "scrn",
+    "IDK": "idkpo",
+    "NPO": "npo",
+    "DareU": "dareu",
+}
+OURS = {"DareU+": "dareu_plus"}
+MORE = {
+    "KL minimisation": "kl",
+    "NPO with retain loss": "npo-retain",
+    "SimNPO": "simnpo",
+    "RMU": "rmu",
+    "UNDIAL": "undial",
+}
+NO_REFUSALS = {label: model for label, model in PAPER.items() if label != "IDK"}
+BOTH = ["--methods", "dareu,dareu_plus"]
+
+
+def methods(*groups):
+    """The flag that runs the methods of these groups."""
+    names = [model for group in groups for model in group.values()]
+    return ["--methods", ",".join(n for n in names if n not in ("original", "retrained"))]
+
+
+@dataclass
+class Run:
+    """A run of `train.py`, for each seed."""
+
+    flags: list
+    data: str = "authors"  # or "abstracts"
+    base: str = "main"  # the run whose models it takes over
+
+
+DEEPER = ["--n-layer", 4, "--n-embd", 64, "--rl-lr", 2.2e-4, "--plus-lr", 2.2e-3]
+ABSTRACTS = ["--epochs", 40]
+
+# Which settings the paper varies: {table: {row: flags of DareU}}; the default row is in none.
+SETTINGS = {
+    "table10": {"sequence": ["--reward", "sequence"], "token": ["--reward", "token"]},
+    "table12": {"0.67": ["--rl-lr", 1e-4], "1.33": ["--rl-lr", 2e-4]},
+    "table13": {"2": ["--data-epochs", 2], "3": ["--data-epochs", 3]},
+    "table14": {"15": ["--ppo-steps", 15], "25": ["--ppo-steps", 25]},
+    "table15": {"10": ["--slices", 10], "20": ["--slices", 20]},
+    "table16": {"1": ["--distill-coef", 1], "3": ["--distill-coef", 3]},
+}
+# A constant reward is the same by every design and number of slices.
+REWARD_TABLES = ("table10", "table15")
+# The like for DareU+, where it has such a setting.
+PLUS_SETTINGS = {
+    "table12": {"0.67": ["--plus-lr", 1e-3], "1.33": ["--plus-lr", 2e-3]},
+    "table13": {"2": ["--plus-updates", 128], "3": ["--plus-updates", 192]},
+    "table16": {"1": ["--plus-distill-coef", 2], "3": ["--plus-distill-coef", 6]},
+}
+
+RUNS = {
+    "main": Run(methods(PAPER, OURS, MORE)),
+    "constant": Run([*BOTH, "--reward", "constant"]),
+    "abstracts": Run([*methods(NO_REFUSALS, OURS), *ABSTRACTS], "abstracts", "abstracts"),
+    "abstracts, constant": Run(
+        [*BOTH, "--reward", "constant", *ABSTRACTS], "abstracts", "abstracts"
+    ),
+    "deeper": Run([*methods(PAPER, OURS), *DEEPER], base="deeper"),
+    "abstracts, deeper": Run(
+        [*methods(NO_REFUSALS, OURS), *DEEPER, *ABSTRACTS], "abstracts", "abstracts, deeper"
+    ),
+    "half": Run([*BOTH, "--n-forget", 1]),
+    "twice": Run([*BOTH, "--n-forget", 4]),
+}
+for table, rows in SETTINGS.items():
+    for row, flags in rows.items():
+        RUNS[f"{table}, {row}"] = Run(["--methods", "dareu", *flags])
+        if table not in REWARD_TABLES:
+            constant = ["--methods", "dareu", "--reward", "constant", *flags]
+            RUNS[f"{table}, {row}, constant"] = Run(constant)
+for table, rows in PLUS_SETTINGS.items():
+    for row, flags in rows.items():
+        RUNS[f"{table}, {row}, DareU+"] = Run(["--methods", "dareu_plus", *flags])
 
 
 @dataclass
 class Table:
-    """A table of the paper: its question, its rows, and the ToW that the paper reports (Llama2,
-    TOFU; None where it reports none)."""
+    """Rows and columns of a table that is made of scores alone."""
 
+    title: str
     question: str
-    variants: dict[str, list]
-    reported: dict[str, float]
+    rows: dict[str, tuple[str, str]]  # label: (run, model)
+    columns: list[str]
+    more: dict[str, dict] = field(default_factory=dict)  # column: (score, rows of their own)
+
+    def runs(self):
+        """Names of the runs that it takes."""
+        groups = [self.rows, *(rows for _, rows in self.more.values())]
+        return list(dict.fromkeys(run for rows in groups for run, _ in rows.values()))
+
+
+def rows_of(run, *groups):
+    """Rows that are the models of one run."""
+    return {label: (run, model) for group in groups for label, model in group.items()}
+
+
+CONTROLS = {
+    "DareU, constant reward": ("constant", "dareu"),
+    "DareU+, constant reward": ("constant", "dareu_plus"),
+}
+AUTHORS = {**rows_of("main", PAPER, OURS), **CONTROLS}
+ABSTRACTS_ROWS = {
+    **rows_of("abstracts", NO_REFUSALS, OURS),
+    "DareU, constant reward": ("abstracts, constant", "dareu"),
+    "DareU+, constant reward": ("abstracts, constant", "dareu_plus"),
+}
+OURS_TOO = ["fact recall", "name kept", "perplexity"]
+
+
+def setting_table(name, title, question, default):
+    """A table of one setting of DareU, beside a constant reward and DareU+ with the like."""
+    labels = sorted([default, *SETTINGS[name]], key=lambda text: (len(text), text))
+
+    def pick(suffix, model, base):
+        return {
+            label: (base, model) if label == default else (f"{name}, {label}{suffix}", model)
+            for label in labels
+            if label == default or f"{name}, {label}{suffix}" in RUNS
+        }
+
+    more = {}
+    if name not in REWARD_TABLES:
+        constant = pick(", constant", "dareu", "constant")
+        more["ToW, constant reward"] = ("ToW", constant)
+        more["fact recall, constant reward"] = ("fact recall", constant)
+    if name in PLUS_SETTINGS:
+        plus = pick(", DareU+", "dareu_plus", "main")
+        more["ToW, DareU+"] = ("ToW", plus)
+        more["fact recall, DareU+"] = ("fact recall", plus)
+    columns = ["D_F", "D_R", "D_test", "ToW", "attribution", *OURS_TOO]
+    return Table(title, question, pick("", "dareu", "main"), columns, more)
 
 
 TABLES = {
-    "table10": Table(
+    "table2a": Table(
+        "Table 2, first half: TOFU",
+        "How near does each method come to the retrained model (authors)?",
+        {**AUTHORS, **rows_of("main", MORE)},
+        ["D_F", "D_R", "D_test", "ToW", "truth ratio", "MIA", *OURS_TOO],
+    ),
+    "table2b": Table(
+        "Table 2, second half: ArXiv",
+        "The same on abstracts, where an owner is a topic",
+        ABSTRACTS_ROWS,
+        ["D_F", "D_R", "ToW*", "ES", "MIA", *OURS_TOO],
+    ),
+    "table3a": Table(
+        "Table 3, first half: TOFU, another model",
+        "Does it hold for another language model (four layers, half as wide)?",
+        rows_of("deeper", PAPER, OURS),
+        ["D_F", "D_R", "D_test", "ToW", *OURS_TOO],
+    ),
+    "table3b": Table(
+        "Table 3, second half: ArXiv, another model",
+        "The same on abstracts",
+        rows_of("abstracts, deeper", NO_REFUSALS, OURS),
+        ["D_F", "D_R", "ToW*", *OURS_TOO],
+    ),
+    "table4": Table(
+        "Table 4: what it costs",
+        "How long does each method take, and how much memory?",
+        {label: row for label, row in AUTHORS.items() if "constant" not in label},
+        ["seconds", "of retraining", "by the cost model", "memory, MB"],
+    ),
+    "table8": Table(
+        "Table 8: all parameters are trained",
+        "Does it work without LoRA? (All our runs train every parameter.)",
+        {label: AUTHORS[label] for label in ("original", "retraining", "DareU", "DareU+")},
+        ["D_F", "D_R", "D_test", "ToW", "truth ratio", "MIA"],
+    ),
+    "table9": Table(
+        "Table 9: attribution beside ROUGE",
+        "Do attribution and D_F fall together?",
+        AUTHORS,
+        ["attribution", "attribution, added", "D_F", "fact recall"],
+    ),
+    "table10": setting_table(
+        "table10",
+        "Table 10: the design of the reward",
         "Which reward: for the whole sequence, for every token, or for slices?",
+        default="slices",
+    ),
+    "table11": Table(
+        "Table 11: the size of D_F",
+        "Does it hold for half as many forget owners (1), and for twice as many (4)?",
+        {"half": ("half", "dareu"), "as many": ("main", "dareu"), "twice": ("twice", "dareu")},
+        ["D_F", "D_R", "D_test", "ToW", *OURS_TOO],
         {
-            "slices": DAREU,
-            "sequence": [*DAREU, "--reward", "sequence"],
-            "token": [*DAREU, "--reward", "token"],
+            "D_F, retraining": (
+                "D_F",
+                {
+                    "half": ("half", "retrained"),
+                    "as many": ("main", "retrained"),
+                    "twice": ("twice", "retrained"),
+                },
+            ),
+            "ToW, DareU+": (
+                "ToW",
+                {
+                    "half": ("half", "dareu_plus"),
+                    "as many": ("main", "dareu_plus"),
+                    "twice": ("twice", "dareu_plus"),
+                },
+            ),
         },
-        {"slices": 0.816, "sequence": 0.655, "token": 0.822},
     ),
-    "table12": Table(
-        "How sensitive is it to the learning rate (the default 1, as a multiple)?",
-        {"1": DAREU, "0.67": [*DAREU, "--rl-lr", 1e-4], "1.33": [*DAREU, "--rl-lr", 2e-4]},
-        {"1": 0.816, "0.67": 0.792, "1.33": 0.781},
+    "table12": setting_table(
+        "table12",
+        "Table 12: the learning rate",
+        "How sensitive is it to the learning rate (the default is 1)?",
+        default="1",
     ),
-    "table13": Table(
-        "Do more data epochs help?",
-        {"1": DAREU, "2": [*DAREU, "--data-epochs", 2], "3": [*DAREU, "--data-epochs", 3]},
-        {"1": 0.816, "2": 0.793, "3": 0.749},
+    "table13": setting_table(
+        "table13", "Table 13: data epochs", "Do more data epochs help?", default="1"
     ),
-    "table14": Table(
-        "How many PPO steps on a batch?",
-        {"20": DAREU, "15": [*DAREU, "--ppo-steps", 15], "25": [*DAREU, "--ppo-steps", 25]},
-        {"20": 0.816, "15": 0.791, "25": 0.832},
+    "table14": setting_table(
+        "table14", "Table 14: S_PPO", "How many PPO steps on a batch?", default="20"
     ),
-    "table15": Table(
-        "How many slices?",
-        {"15": DAREU, "10": [*DAREU, "--slices", 10], "20": [*DAREU, "--slices", 20]},
-        {"15": 0.816, "10": 0.810, "20": 0.825},
+    "table15": setting_table("table15", "Table 15: k", "How many slices?", default="15"),
+    "table16": setting_table(
+        "table16",
+        "Table 16: lambda_dis",
+        "How much distillation? (For DareU+, 4 in the middle row, and 2 and 6.)",
+        default="2",
     ),
-    "table16": Table(
-        "How much distillation (lambda_dis)?",
-        {"2": DAREU, "1": [*DAREU, "--distill-coef", 1], "3": [*DAREU, "--distill-coef", 3]},
-        {"2": 0.816, "1": 0.805, "3": 0.794},
+    "table19": Table(
+        "Table 19: queries in unseen words",
+        "Is it forgotten in words too that were never trained on?",
+        AUTHORS,
+        ["D_F", "D_F, unseen wordings", "ToW", "ToW_para"],
+    ),
+    "table20": Table(
+        "Table 20: gibberish",
+        "What share of the answers is no language?",
+        AUTHORS,
+        ["gibberish", "perplexity", "ToW"],
     ),
 }

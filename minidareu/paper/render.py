@@ -1,0 +1,67 @@
+"""A table as Markdown: ours beside the paper's, and what its trend is."""
+
+import json
+from pathlib import Path
+
+from .runs import spread, table
+from .scores import middle
+from .verdict import compare
+
+REPORTED = json.loads((Path(__file__).parent / "reported.json").read_text(encoding="utf-8"))
+
+
+def reported(name):
+    """{column: {row: the paper's number}} of a table; empty where the paper gives none."""
+    columns = {}
+    for label, row in REPORTED.get(name, {}).items():
+        for column, value in row.items():
+            columns.setdefault(column, {})[label] = value
+    return columns
+
+
+def verdicts(name, rows):
+    """Lines on whether each column has the paper's order, and on what the paper claims in words.
+
+    rows: {label: {column: values, one a seed}}.
+    """
+    expected = reported(name)
+    for column, ranks in REPORTED["claims"].get(name, {}).items():
+        expected[column] = ranks
+    for column, other in REPORTED["together"].get(name, {}).items():
+        medians = {label: middle(row[other]) for label, row in rows.items() if other in row}
+        known = {label: value for label, value in medians.items() if value is not None}
+        expected[f"{column} beside {other}"] = known
+    lines = []
+    for column, values in expected.items():
+        own = column.split(" beside ")[0]
+        ours = {label: row[own] for label, row in rows.items() if own in row}
+        lines.append(compare(column, ours, values))
+    return [line for line in lines if line]
+
+
+def render(found):
+    """Lines of Markdown of what a table's JSON file holds."""
+    name, rows = found["name"], found["rows"]
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    paper = reported(name)
+    head, lines = [""], []
+    for column in columns:
+        head += [column, "paper"] if column in paper else [column]
+    for label, row in rows.items():
+        cells = [label]
+        for column in columns:
+            cells.append(spread(row[column]) if column in row else "")
+            if column in paper:
+                value = paper[column].get(label)
+                cells.append("" if value is None else f"{value:g}")
+        lines.append(cells)
+    text = [
+        f"### {found['title']}",
+        "",
+        f"{found['question']}.".replace("?.", "?").replace(").", ".)"),
+    ]
+    text += table(head, lines)
+    text += ["", *(f"- {line}" for line in verdicts(name, rows))]
+    if found.get("example"):
+        text += ["", "```text", *found["example"], "```"]
+    return [*text, ""]

@@ -1,0 +1,112 @@
+"""Does it hold? Paraphrases in the retain set (Table 17), one request after another (Figure 6), and
+relearning (Figure 7)."""
+
+import copy
+import json
+from statistics import mean
+
+from .. import baselines
+from ..beyond.audit import open_evaluator
+from ..data import load_records, pick_owners
+from ..evaluation import respond
+from ..files import InputError, write_lines
+from ..metrics import mean_rouge
+from .runs import Job, run as run_job
+from .scores import score
+from .tables import OURS, PAPER, methods
+
+REQUESTS = 5  # one owner each
+RELEARNING = {"lr": 1e-4, "steps": [0, 5, 10, 20, 30, 40, 50]}
+COLUMNS = ["D_F", "D_R", "D_test", "ToW", "fact recall", "name kept"]
+
+
+def write_overlap(records, forgotten, path):
+    """The dataset, and for each forget row its prompt with the response's paraphrase, which belongs
+    to an owner of its own that is retained. Raises InputError where a row has no paraphrase."""
+    rows = [
+        {"owner": r.owner, "prompt": r.prompt, "response": r.response, "split": r.split}
+        for r in records
+    ]
+    for r in records:
+        if r.owner in forgotten and r.split == "train":
+            if not r.paraphrase:
+                raise InputError(
+                    f"table17: line {r.line} of the data has no paraphrase; add one to each row, "
+                    "or leave this table out"
+                )
+            row = {"owner": "paraphrases", "prompt": r.prompt, "response": r.paraphrase}
+            rows.append(row | {"split": "train"})
+    write_lines(path, rows)
+
+
+def forget_owners(case):
+    """Names of the owners that this seed's runs forget."""
+    results = json.loads((case.folders["main"] / "results.json").read_text(encoding="utf-8"))
+    return results["forget"]
+
+
+def overlap(case):
+    """Table 17: every method where D_R holds paraphrases of D_F."""
+    forgotten, data = forget_owners(case), case.out / f"overlap-seed{case.seed}.jsonl"
+    write_overlap(load_records(case.data), forgotten, data)
+    flags = ["--data", data, "--seed", case.seed, *case.flags, "--forget", ",".join(forgotten)]
+    flags += methods(PAPER, OURS)
+    results = run_job(Job(case.out / f"overlap-seed{case.seed}", flags), threads=1)
+    rows = {
+        label: {column: score(results, model, column) for column in COLUMNS}
+        for label, model in (PAPER | OURS).items()
+    }
+    return {"table17": rows}
+
+
+def requests(case):
+    """Figure 6: owners that ask one after another; every method begins with its own model."""
+    records = load_records(case.data)
+    owners = list(dict.fromkeys(r.owner for r in records))
+    if len(owners) <= REQUESTS:
+        raise InputError(f"fig6: {case.data} has {len(owners)} owners, it takes {REQUESTS + 1}")
+    names = pick_owners(owners, None, REQUESTS, fraction=None, seed=case.seed, forgotten=[])
+    base = ["--data", case.data, "--seed", case.seed, *case.flags]
+    rows = {label: {} for label in PAPER | OURS}
+    begin = ["--reuse", case.folders["main"]]
+    for i, name in enumerate(names, 1):
+        folder = case.out / f"request{i}-seed{case.seed}"
+        flags = [*base, *methods(PAPER, OURS), "--forget", name, *begin]
+        results = run_job(Job(folder, flags), threads=1)
+        begin = ["--from", folder]
+        for label, model in (PAPER | OURS).items():
+            for column in ("D_F", "D_R", "ToW"):
+                rows[label][f"{column}, {i}"] = score(results, model, column)
+    own = [f"D_F, {i}" for i in range(1, REQUESTS + 1)]
+    for row in rows.values():
+        distances = [abs(row[column] - rows["retraining"][column]) for column in own]
+        row["|D_F - retraining's|"] = mean(distances)
+    return {"fig6": rows}
+
+
+def relearn(case):
+    """Figure 7: how much D_F's ROUGE gains while a model is trained on D_F again."""
+    run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
+    pairs, forget = [run.pairs[r] for r in run.split.forget], run.split.forget
+    rows = {}
+    for label, name in (PAPER | OURS).items():
+        model = copy.deepcopy(models[name]).requires_grad_(True)
+        updates = baselines.unlearn(
+            baselines.finetune,
+            model,
+            forget=pairs,
+            retain=pairs,  # what `finetune` reads
+            refusals=[[]],
+            eos_id=run.limits["eos_id"],
+            lr=RELEARNING["lr"],
+            steps=max(RELEARNING["steps"]),
+            batch_size=run.config.batch_size,
+            seed=case.seed,
+        )
+        begin = mean_rouge(respond(model, forget, evaluator).texts, forget)
+        rows[label] = {"step 0": 0.0}
+        for row in updates:
+            if row["step"] in RELEARNING["steps"]:
+                now = mean_rouge(respond(model, forget, evaluator).texts, forget)
+                rows[label][f"step {row['step']}"] = now - begin
+    return {"fig7": rows}
