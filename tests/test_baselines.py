@@ -61,6 +61,15 @@ def token_mean(model, name):
     return -sum(logp(model, x, y) for x, y in pairs(name)) / sum(len(y) for _, y in pairs(name))
 
 
+def kl_mean(pi, ref, name):
+    """KL(ref || pi), a mean over the tokens of all responses."""
+    total, n = 0, 0
+    for x, y in pairs(name):
+        p, q = logits_of(ref, x, y).detach().softmax(-1), logits_of(pi, x, y).softmax(-1)
+        total, n = total + (p * (p / q).log()).sum(), n + len(y)
+    return total / n
+
+
 def log_sigmoid(z):
     return -(1 + (-z).exp()).log()
 
@@ -78,11 +87,9 @@ def formula(name, pi, ref):
     if name == "graddiff":
         return token_mean(pi, "retain") - token_mean(pi, "forget")
     if name == "kl":
-        total, n = 0, 0
-        for x, y in retain:
-            p, q = logits_of(ref, x, y).detach().softmax(-1), logits_of(pi, x, y).softmax(-1)
-            total, n = total + (p * (p / q).log()).sum(), n + len(y)
-        return total / n - token_mean(pi, "forget")
+        return kl_mean(pi, ref, "retain") - token_mean(pi, "forget")
+    if name == "scrub":
+        return -kl_mean(pi, ref, "forget")
     if name == "idkpo":
         terms = [
             log_sigmoid(0.1 * (logp(pi, *won) - rw) - 0.1 * (logp(pi, *lost) - rl))
@@ -158,6 +165,17 @@ def test_loss_and_gradient_equal_the_formula(name, models):
     assert largest > 1e-3
 
 
+def test_scrub_goes_down_on_the_retain_set_in_every_second_pass(models):
+    pi, ref = models
+    batches = Batches(*(packed(PAIRS[part]) for part in ("forget", "refusal", "retain")))
+    expected = 0.99 * token_mean(pi, "retain") + 0.001 * kl_mean(pi, ref, "retain")
+    for n_passes in (1, 3):
+        loss = baselines.scrub(pi, ref, replace(batches, n_passes=n_passes))
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    up = baselines.scrub(pi, ref, replace(batches, n_passes=2))
+    assert up.item() == pytest.approx(-kl_mean(pi, ref, "forget").item(), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_prompt_and_padding_do_not_count(name, models):
     """Longer padding changes nothing."""
@@ -178,10 +196,11 @@ def test_prompt_and_padding_do_not_count(name, models):
 
 
 def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_alone(models):
-    policy, seen, originals = models[0].float(), [], []
+    policy, seen, originals, passes = models[0].float(), [], [], []
 
     def spy(policy, original, batches):
         seen.append(batches.forget.idx[:, 0].tolist())
+        passes.append(batches.n_passes)
         originals.append(original.wte.weight.clone())
         return baselines.ga(policy, original, batches)
 
@@ -202,6 +221,7 @@ def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_a
     )
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert [len(batch) for batch in seen] == [4, 4, 2, 4, 4, 2]
+    assert passes == [0, 0, 0, 1, 1, 1]
     assert (
         sorted(sum(seen[:3], [])) == sorted(sum(seen[3:], [])) == list(range(10))
         and seen[:3] != seen[3:]
@@ -216,11 +236,15 @@ def test_settings_are_those_that_the_search_chose():
     chosen = {name: (lr, steps) for name, (_, lr, steps) in METHODS.items()}
     keys = {name: ("lr", "steps") for name in METHODS}
     chosen["dareu"], keys["dareu"] = (Config().rl_lr, Config().retain_batch), ("lr", "retain_batch")
+    chosen["scrn"], keys["scrn"] = (Config().scrn_lr,), ("lr",)
     for name, values in chosen.items():
-        a, b = keys[name]
-        grid = {(cell[a], cell[b]): sum(cell["tow"]) for cell in found[name]["grid"]}
-        assert len(grid) >= 8 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
-        assert values == (found[name][a], found[name][b]) == max(grid, key=grid.get), name
+
+        def cell_of(found, name=name):
+            return tuple(found[key] for key in keys[name])
+
+        grid = {cell_of(cell): sum(cell["tow"]) for cell in found[name]["grid"]}
+        assert len(grid) >= 3 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
+        assert values == cell_of(found[name]) == max(grid, key=grid.get), name
 
 
 def test_refusals_name_nobody():

@@ -56,7 +56,7 @@ def test_sizes_follow_from_the_data(
     assert config.lr == pytest.approx(0.48 / width, abs=1e-6)
 
 
-@pytest.mark.parametrize("rows, updates", [(6, 96), (64, 96), (154, 97), (320, 200)])
+@pytest.mark.parametrize("rows, updates", [(6, 64), (64, 64), (171, 65), (320, 120)])
 def test_updates_grow_with_the_forget_set(rows, updates):
     config = parse([], "")
     size_rule(config, ["Some response."] * 640, rows)

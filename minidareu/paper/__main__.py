@@ -4,7 +4,7 @@
     python -m minidareu.paper table10 fig4         makes these, into runs/paper
     python -m minidareu.paper all                  makes all
     python -m minidareu.paper all --quick          all in minutes: one seed, small models
-    python -m minidareu.paper search               learning rates and steps, on seeds of their own
+    python -m minidareu.paper search [method ...]  learning rates and steps, on seeds of their own
 
 What several tables share is trained once. Goes on where it was cut.
 """
@@ -179,9 +179,9 @@ def main(argv=None):
         list_items()
         return
     flags = [*(QUICK if args.quick else []), *args.flags.split()]
-    if args.names == ["search"]:
+    if args.names[0] == "search":
         args.out.mkdir(parents=True, exist_ok=True)
-        search(args.out, args.workers, flags)
+        search(args.names[1:], args.out, args.workers, flags=flags)
         return
     names = picked(args.names)
     args.seeds = args.seeds or ([41] if args.quick else [41, 42, 43])

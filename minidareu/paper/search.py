@@ -1,8 +1,8 @@
 """The search of learning rates and steps, on seeds of their own.
 
 DareU: the learning rate, of the paper's own grid, and |B_r|, which the paper does not give; two
-owners forgotten. The loss-based methods: learning rate and steps; each seed forgets another number
-of owners, so that what is chosen has to serve all three.
+owners forgotten. The loss-based methods and SCRN: learning rate and steps; each seed forgets
+another number of owners, so that what is chosen has to serve all three.
 """
 
 import json
@@ -18,6 +18,7 @@ GRID_LR = [2.5e-5, 1e-4, 4e-4]
 GRID_STEPS = [8, 16, 32, 64, 128]
 RL_LR = [1e-4, 1.5e-4, 3e-4, 5e-4]
 RETAIN_BATCH = [32, 128]
+SCRN_LR = [1e-2, 1e-1, 1.0]
 
 
 def read_curves(folder):
@@ -47,18 +48,31 @@ def search_dareu(out, workers, flags):
     return {"lr": lr, "retain_batch": size, "grid": grid}
 
 
-def search_losses(out, workers, flags):
+def search_scrn(out, workers, flags):
+    """SCRN's learning rate: {"lr": of the highest mean ToW, "grid"}."""
+    variants = {f"scrn-{lr}": ["--methods", "scrn", "--scrn-lr", lr] for lr in SCRN_LR}
+    tow = {lr: [] for lr in SCRN_LR}
+    for seed, n_forget in SEEDS.items():
+        more = [*flags, "--n-forget", n_forget]
+        results = run_variants(variants, [seed], out, workers, flags=more)
+        for lr in SCRN_LR:
+            tow[lr].append(results[f"scrn-{lr}", seed]["models"]["scrn"]["tow"])
+    grid = [{"lr": lr, "tow": values} for lr, values in tow.items()]
+    return {"lr": max(SCRN_LR, key=lambda lr: mean(tow[lr])), "grid": grid}
+
+
+def search_losses(names, out, workers, flags):
     """{method: {"lr", "steps": those of the highest mean ToW, "grid": all}}."""
     steps = ["--baseline-steps", max(GRID_STEPS)]
-    methods = ["--methods", ",".join(METHODS)]
+    methods = ["--methods", ",".join(names)]
     variants = {f"losses-{lr}": [*methods, "--baseline-lr", lr, *steps] for lr in GRID_LR}
-    tow = {method: {} for method in METHODS}
+    tow = {method: {} for method in names}
     for seed, n_forget in SEEDS.items():
         more = [*flags, "--n-forget", n_forget]
         run_variants(variants, [seed], out, workers, flags=more)
         for lr in GRID_LR:
             curves = read_curves(out / f"losses-{lr}-seed{seed}")
-            for method in METHODS:
+            for method in names:
                 for step in GRID_STEPS:
                     tow[method].setdefault((lr, step), []).append(curves[method][step])
     found = {}
@@ -69,12 +83,20 @@ def search_losses(out, workers, flags):
     return found
 
 
-def search(out, workers, flags=()):
-    """Search all methods, and write SEARCH_FILE."""
-    found = {"seeds and owners forgotten": SEEDS, "chosen by": "mean ToW"}
-    found["methods"] = {"dareu": search_dareu(out, workers, flags)}
-    print(found["methods"]["dareu"])
-    found["methods"] |= search_losses(out, workers, flags)
-    for method, chosen in found["methods"].items():
+def search(names, out, workers, flags=()):
+    """Search the methods of these names, or all, and write SEARCH_FILE; the others stay there."""
+    names = names or ["dareu", "scrn", *METHODS]
+    found = json.loads(SEARCH_FILE.read_text(encoding="utf-8")) if SEARCH_FILE.exists() else {}
+    found |= {"seeds and owners forgotten": SEEDS, "chosen by": "mean ToW"}
+    methods = found.setdefault("methods", {})
+    if "dareu" in names:
+        methods["dareu"] = search_dareu(out, workers, flags)
+    if "scrn" in names:
+        methods["scrn"] = search_scrn(out, workers, flags)
+    losses = [name for name in names if name in METHODS]
+    if losses:
+        methods |= search_losses(losses, out, workers, flags=flags)
+    for method in names:
+        chosen = methods[method]
         print(f"{method:<12}lr {chosen['lr']}, steps {chosen.get('steps', '-')}")
     write_json(SEARCH_FILE, found)

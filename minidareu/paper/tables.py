@@ -46,7 +46,6 @@ class Run:
 
 
 DEEPER = ["--n-layer", 4, "--n-embd", 64, "--rl-lr", 2.2e-4, "--plus-lr", 2.2e-3]
-ABSTRACTS = ["--epochs", 40]
 
 # Which settings the paper varies: {table: {row: flags of DareU}}; the default row is in none.
 SETTINGS = {
@@ -69,13 +68,11 @@ PLUS_SETTINGS = {
 RUNS = {
     "main": Run(methods(PAPER, OURS, MORE)),
     "constant": Run([*BOTH, "--reward", "constant"]),
-    "abstracts": Run([*methods(NO_REFUSALS, OURS), *ABSTRACTS], "abstracts", "abstracts"),
-    "abstracts, constant": Run(
-        [*BOTH, "--reward", "constant", *ABSTRACTS], "abstracts", "abstracts"
-    ),
+    "abstracts": Run([*methods(NO_REFUSALS, OURS)], "abstracts", "abstracts"),
+    "abstracts, constant": Run([*BOTH, "--reward", "constant"], "abstracts", "abstracts"),
     "deeper": Run([*methods(PAPER, OURS), *DEEPER], base="deeper"),
     "abstracts, deeper": Run(
-        [*methods(NO_REFUSALS, OURS), *DEEPER, *ABSTRACTS], "abstracts", "abstracts, deeper"
+        [*methods(NO_REFUSALS, OURS), *DEEPER], "abstracts", "abstracts, deeper"
     ),
     "half": Run([*BOTH, "--n-forget", 1]),
     "twice": Run([*BOTH, "--n-forget", 4]),
