@@ -75,7 +75,7 @@ def log_sigmoid(z):
 
 
 def formula(name, pi, ref):
-    forget, retain = pairs("forget"), pairs("retain")
+    forget = pairs("forget")
     n_forget = sum(len(y) for _, y in forget)
     with torch.no_grad():
         ref_forget = [logp(ref, *pair) for pair in forget]
