@@ -48,7 +48,7 @@ def cubic_step(g: Tensor, product: Callable, M: float, lr: float, inner_steps: i
     return s
 
 
-def unlearn(policy, retain, *, eos_id, lr, seed, sample_size=128):
+def unlearn(policy, retain, *, eos_id, lr, seed, sample_size=64):
     """Make `policy` forget, in place: a generator that yields a dict of figures after each outer
     step. retain: (prompt, response) ids; lr: of the descent to s."""
     torch.manual_seed(seed)

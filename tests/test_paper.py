@@ -1,6 +1,5 @@
 """Many runs: which are made, what is taken over, and the tables of made-up results."""
 
-import importlib
 import json
 
 import pytest
@@ -8,9 +7,8 @@ import pytest
 from minidareu.beyond import ladder
 from minidareu.files import InputError
 from minidareu.paper import runs, search
-from minidareu.paper.tables import TABLES
+from minidareu.paper.tables import RUNS
 
-paper = importlib.import_module("minidareu.paper.__main__")
 SCORES = "forget retain test tow attribution fact_recall name_kept perplexity".split()
 
 
@@ -61,36 +59,6 @@ def test_a_run_is_made_once_and_a_failing_one_is_one_line(toy, tmp_path):
     assert "--no-such-flag" in (tmp_path / "bad.txt").read_text()
 
 
-def test_a_table_of_the_paper(tmp_path, monkeypatch, capsys):
-    tow = {"1": 0.95, "2": 0.9, "3": 0.8}
-
-    def fake(variants, seeds, out, workers, flags):
-        rows = {(label, seed): tow[label] + seed / 100 for label in variants for seed in seeds}
-        return {key: made_up(tow=value) for key, value in rows.items()}
-
-    monkeypatch.setattr(paper, "run_variants", fake)
-    paper.main(["table13", "--seeds", "0", "1", "2", "--out", str(tmp_path)])
-    text = (tmp_path / "table13.md").read_text()
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    by_label = {row[0].strip("| "): row for row in rows}
-    assert by_label["2"][4] == "0.910 (0.900 to 0.920)" and by_label["2"][-1] == "0.793 |"
-    assert list(by_label)[2:] == ["retrained", "1", "2", "3"]
-    found = json.loads((tmp_path / "table13.json").read_text())
-    assert [scores["tow"] for scores in found["rows"]["3"]] == pytest.approx([0.8, 0.81, 0.82])
-    assert text.strip() in capsys.readouterr().out
-
-
-def test_the_tables_are_listed_and_an_unknown_one_is_one_line(tmp_path, capsys):
-    paper.main([])
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in TABLES)
-    for t in TABLES.values():
-        assert set(t.variants) == set(t.reported)
-    with pytest.raises(InputError, match="table99"):
-        paper.main(["table99", "--out", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists()
-
-
 def test_credit_by_hand():
     assert ladder.credit(0.1, 1.0) == 1
     assert ladder.credit(0.3, 0.3) == 0
@@ -130,9 +98,8 @@ def test_every_row_of_the_ladder_is_a_command_that_train_takes():
             for reward in ladder.rewards_of(name, label):
                 config = parse([*map(str, flags), "--reward", reward], "")
                 assert config.reward == reward
-    for t in TABLES.values():
-        for flags in t.variants.values():
-            parse([*map(str, flags)], "")
+    for r in RUNS.values():
+        parse([*map(str, r.flags)], "")
 
 
 def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
@@ -147,6 +114,10 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
             for seed in seeds:
                 folder = out / f"{label}-seed{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
+                if "--scrn-lr" in given:
+                    lr = given[given.index("--scrn-lr") + 1]
+                    results[label, seed] = made_up("scrn", tow=1 - abs(lr - 0.1))
+                    continue
                 if "--rl-lr" in given:
                     lr = given[given.index("--rl-lr") + 1]
                     size = given[given.index("--retain-batch") + 1]
@@ -164,10 +135,13 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
 
     monkeypatch.setattr(search, "run_variants", fake)
     monkeypatch.setattr(search, "SEARCH_FILE", tmp_path / "search.json")
-    search.search(tmp_path, 2)
+    search.search([], tmp_path, 2)
     found = json.loads((tmp_path / "search.json").read_text())["methods"]
-    assert set(found) == {"dareu", *search.METHODS}
+    assert set(found) == {"dareu", "scrn", *search.METHODS}
     assert (found["npo"]["lr"], found["npo"]["steps"]) == (1e-4, 32)
     assert (found["dareu"]["lr"], found["dareu"]["retain_batch"]) == (1e-4, 128)
+    assert found["scrn"]["lr"] == 0.1
     cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["steps"] == 8)
     assert cell["tow"] == pytest.approx([tow(4e-4, 8, seed) for seed in search.SEEDS])
+    search.search(["npo"], tmp_path, 2)
+    assert json.loads((tmp_path / "search.json").read_text())["methods"] == found, "others stay"

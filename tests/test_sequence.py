@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 import train
-from minidareu.paper import sequence
 from minidareu.files import InputError
 
 
@@ -94,30 +93,3 @@ def test_an_earlier_run_that_is_broken_is_named(run, tmp_path, name, content, sa
             ]
         )
     assert (tmp_path / "first" / name).read_bytes() == content
-
-
-def test_a_sequence_goes_on_where_it_was_cut(run, tmp_path):
-    argv, out = run
-    tiny = "--n-embd 16 --n-layer 1 --epochs 2 --classifier-epochs 1 --plus-classifier-epochs 1"
-    tiny = f"--data {argv[1]} --device cpu {tiny} --plus-updates 1 --ppo-steps 1".split()
-    sequence.main(["--requests", "2", "--out", str(tmp_path), *tiny])
-    first = json.loads((tmp_path / "sequence.json").read_text())
-    before = (tmp_path / "01" / "results.json").stat().st_mtime_ns
-    sequence.main(["--requests", "3", "--out", str(tmp_path), *tiny])
-    requests = json.loads((tmp_path / "sequence.json").read_text())
-    assert requests[:2] == first and (tmp_path / "01" / "results.json").stat().st_mtime_ns == before
-    owners = [set(r["attribution"]["dareu"]) for r in requests]
-    assert [len(names) for names in owners] == [1, 2, 3]
-    assert owners[-1] == {r["owners"][0] for r in requests}
-    assert set(requests[-1]["models"]) == {"original", "retrained", "dareu", "dareu_plus"}
-    text = (tmp_path / "sequence.md").read_text()
-    assert text.count("| 3 |") == 2, "a row a request, a table a method"
-    assert (tmp_path / "sequence.png").read_bytes()[:4] == b"\x89PNG"
-    for flags, says in (
-        (["--requests", "12"], "--requests"),
-        (["--forget", "Ann Lee"], "--forget"),
-        (["--no-such"], "--no-such"),
-    ):
-        with pytest.raises(InputError, match=says):
-            sequence.main(["--out", str(tmp_path / "bad"), "--data", argv[1], *flags])
-    assert not (tmp_path / "bad").exists()

@@ -33,8 +33,10 @@ from .tables import RUNS, TABLES
 
 ITEMS = TABLES | MEASURED
 NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.search(r"\d+", name)[0]), name))
-# The abstracts are long, and learned by heart in so many passes.
-DATA_FLAGS = {"authors": [], "abstracts": ["--epochs", 40]}
+# The abstracts are long, and learned by heart in so many passes. S_PPO, |B_f| and the learning rate
+# are the paper's for ArXiv; |B_r| has about as many tokens as on the authors.
+ARXIV = "--epochs 40 --ppo-steps 6 --forget-batch 16 --rl-lr 2e-4 --retain-batch 32"
+DATA_FLAGS = {"authors": [], "abstracts": ARXIV.split()}
 QUICK = (
     "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 --plus-classifier-epochs 4 "
     "--plus-updates 16 --baseline-steps 16"
