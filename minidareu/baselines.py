@@ -170,7 +170,7 @@ METHODS = {
     "ga": (ga, 1e-4, 32),
     "graddiff": (graddiff, 1e-4, 32),
     "kl": (kl_min, 2.5e-5, 128),
-    "scrub": (scrub, 1e-4, 32),
+    "scrub": (scrub, 1e-4, 128),
     "idkpo": (idkpo, 4e-4, 128),
     "npo": (npo, 1e-4, 32),
     "npo-retain": (npo_retain, 2.5e-5, 128),

@@ -226,7 +226,7 @@ class Config:
     baseline_steps: int | None = flag(
         None, "baselines", "their optimizer steps; default: each its own", int, low=1
     )
-    scrn_lr: float = flag(0.1, "baselines", "SCRN's learning rate, of the inner descent", low=0)
+    scrn_lr: float = flag(0.01, "baselines", "SCRN's learning rate, of the inner descent", low=0)
 
     methods: str = flag(
         "dareu,dareu_plus",
