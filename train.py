@@ -80,7 +80,9 @@ def unlearn_and_measure(run, start):
         )
         models[name] = model_of(run, states[name])
         evaluations[name] = evaluate_fully(models[name], evaluator, retrained)
-        curve = score_snapshots(run, name, states[name], evaluator, retrained=retrained)
+        curve = {}
+        if run.config.curve:
+            curve = score_snapshots(run, name, states[name], evaluator, retrained=retrained)
         log += scored_log(states[name]["log"], curve, final=evaluations[name])
 
     # 6. Files, and what came of it.

@@ -257,6 +257,7 @@ class Config:
         str,
         choices=list(SIZES),
     )
+    curve: bool = flag(True, "run", "score each method along its updates too, for the figure")
     all_scores: bool = flag(False, "run", "print every score")
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", str)
     reuse: str | None = flag(None, "run", "folder of another run, whose models are taken over", str)

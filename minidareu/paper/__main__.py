@@ -35,7 +35,7 @@ ITEMS = TABLES | MEASURED
 NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.search(r"\d+", name)[0]), name))
 # The abstracts are long, and learned by heart in so many passes. S_PPO, |B_f| and the learning rate
 # are the paper's for ArXiv; |B_r| has about as many tokens as on the authors.
-ARXIV = "--epochs 40 --ppo-steps 6 --forget-batch 16 --rl-lr 2e-4 --retain-batch 32"
+ARXIV = "--epochs 30 --ppo-steps 6 --forget-batch 16 --rl-lr 2e-4 --retain-batch 32"
 DATA_FLAGS = {"authors": [], "abstracts": ARXIV.split()}
 QUICK = (
     "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 --plus-classifier-epochs 4 "
@@ -180,10 +180,10 @@ def main(argv=None):
     if not args.names:
         list_items()
         return
-    flags = [*(QUICK if args.quick else []), *args.flags.split()]
+    flags = ["--no-curve", *(QUICK if args.quick else []), *args.flags.split()]
     if args.names[0] == "search":
         args.out.mkdir(parents=True, exist_ok=True)
-        search(args.names[1:], args.out, args.workers, flags=flags)
+        search(args.names[1:], args.out, args.workers, flags=args.flags.split())
         return
     names = picked(args.names)
     args.seeds = args.seeds or ([41] if args.quick else [41, 42, 43])
