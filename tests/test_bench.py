@@ -101,3 +101,17 @@ def test_what_is_given_beside_a_size_goes_before_it():
 def test_a_part_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(InputError, match="training, generation, update, sizes, growth"):
         bench.main(["speed", "--out", str(tmp_path)])
+
+
+def test_the_peak_of_memory_grows_by_what_is_held():
+    from minidareu.memory import peak_memory, reset_peak_memory
+
+    reset_peak_memory()
+    before = peak_memory()
+    if before is None:
+        pytest.skip("not known on this system")
+    held = torch.ones(50_000_000)  # 200 MB
+    assert 150 < peak_memory() - before < 300
+    del held
+    reset_peak_memory()
+    assert peak_memory() < before + 100

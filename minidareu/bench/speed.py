@@ -19,11 +19,12 @@ from ..paper.runs import DATA
 from ..pretrain import recipe, train_lm
 from ..run import new_classifier, prepare
 from . import peers
-from .timing import in_turn, matmul_peak, ratios, seconds_of, shown
+from .timing import in_turn, matmul_peak, megabytes_of, ratios, seconds_of, shown
 
 WIDTHS = [96, 128, 256]
 BATCHES = [1, 16, 128, 512]
 N_ROWS = 640  # of a training epoch that is timed
+MEMORY = ["memory, MB", "memory, peer"]
 
 
 def default_run(device):
@@ -59,13 +60,18 @@ def training(device, repeats):
         ours = partial(train_lm, config, rows, **settings, device=device, name=None)
         model = GPT(config).to(device)
         peer = peers.gpt2_of(model)
-        own, loop = in_turn(ours, partial(peers.train_epoch, peer, plain, 1e-3), repeats)
+        theirs = partial(peers.train_epoch, peer, plain, 1e-3)
+        own, loop = in_turn(ours, theirs, repeats)
         own_again, alike = in_turn(ours, partial(peers.train_epoch, peer, similar, 1e-3), repeats)
         speed, beside, equal = n_tokens / median(own), ratios(own, loop), ratios(own_again, alike)
         share = 6 * size_of(model) * speed / peak
-        lines.append([str(width), f"{speed:,.0f}", f"{share:.2f}", shown(beside), shown(equal)])
+        memory = [megabytes_of(ours), megabytes_of(theirs)]
+        cells = [f"{speed:,.0f}", f"{share:.2f}", shown(beside), shown(equal)]
+        lines.append([str(width), *cells, *memory])
         figures[width] = {"tokens/s": speed, "share": share, "loop": beside, "same batches": equal}
+        figures[width]["memory, MB"] = memory
     head = ["width", "tokens/s", "of the peak", "over a plain loop", "over it on our batches"]
+    head += MEMORY
     return head, lines, figures
 
 
@@ -95,9 +101,10 @@ def generation(device, repeats):
             own.append(seconds_of(ours) / tokens["own"])
             other.append(seconds_of(theirs) / tokens["peer"])
         beside = ratios(own, other)
-        lines.append([str(size), f"{1 / median(own):,.0f}", shown(beside)])
-        figures[size] = {"tokens/s": 1 / median(own), "transformers": beside}
-    return ["batch", "tokens/s", "over transformers"], lines, figures
+        memory = [megabytes_of(ours), megabytes_of(theirs)]
+        lines.append([str(size), f"{1 / median(own):,.0f}", shown(beside), *memory])
+        figures[size] = {"tokens/s": 1 / median(own), "transformers": beside, "memory, MB": memory}
+    return ["batch", "tokens/s", "over transformers", *MEMORY], lines, figures
 
 
 def update(device, repeats):

@@ -5,6 +5,8 @@ from statistics import median
 
 import torch
 
+from ..memory import peak_memory, reset_peak_memory
+
 
 def seconds_of(work):
     """Seconds that `work()` takes, the accelerator's share included."""
@@ -15,6 +17,15 @@ def seconds_of(work):
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def megabytes_of(work):
+    """The most memory while `work()` runs, as text: of the device on cuda, of the whole process
+    elsewhere."""
+    reset_peak_memory()
+    work()
+    peak = peak_memory()
+    return "-" if peak is None else f"{peak:,.0f}"
 
 
 def in_turn(first, second, repeats):
