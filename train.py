@@ -24,6 +24,7 @@ from minidareu.beyond.exact import exact_attribution
 from minidareu.cli import run_main
 from minidareu.config import flags_of, parse
 from minidareu.data import load_records, response_text
+from minidareu.details import N_ALONG, spread_rows
 from minidareu.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.model import GPT
 from minidareu.pretrain import recipe, train_lm
@@ -264,18 +265,21 @@ def is_evaluation_step(step):
 
 
 def score_snapshots(run, name, state, evaluator, retrained):
-    """{step: scores} of a method along the way."""
-    curve = {}
+    """{step: {"scores", "answers" to some forget prompts}} of a method along the way."""
+    curve, shown = {}, spread_rows(evaluator.forget, N_ALONG)
     for step, snapshot in tqdm(state["snapshots"].items(), desc=f"{name}: scores", disable=None):
         model = model_of(run, {"model": snapshot})
-        curve[step] = evaluate(model, evaluator, retrained).scores
+        evaluation = evaluate(model, evaluator, retrained)
+        answers = [evaluation.responses.texts[i] for i in shown]
+        curve[step] = {"scores": evaluation.scores, "answers": answers}
     return curve
 
 
 def scored_log(log, curve, final):
     """A method's log, with its scores along the way and, at its last step, the printed ones."""
-    curve = {**curve, log[-1]["step"]: {name: final.scores[name] for name in SHOWN}}
-    return [{**row, "scores": curve[row["step"]]} if row["step"] in curve else row for row in log]
+    last = {"scores": {name: final.scores[name] for name in SHOWN}}
+    curve = {**curve, log[-1]["step"]: last}
+    return [{**row, **curve.get(row["step"], {})} for row in log]
 
 
 if __name__ == "__main__":

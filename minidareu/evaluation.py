@@ -2,12 +2,13 @@
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from .attribution import OwnerClassifier, response_posterior
 from .data import Record, encode
+from .details import N_RETAIN, describe, spread_rows
 from .files import finite
 from .judge import Judge
 from .likelihood import likelihood_scores
@@ -55,6 +56,8 @@ class Evaluation:
     responses: Responses
     attributions: list[float]  # of each response to the owner asked about
     truth_ratios: list[float]  # of each forget row that has one
+    details: list[dict] = field(default_factory=list)  # of each response, as `describe` has them
+    retain: list[dict] = field(default_factory=list)  # prompt, reference, response of some rows
 
 
 def make_evaluator(run, models, classifiers) -> Evaluator:
@@ -147,4 +150,9 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     scores["exact_attribution"] = None if broken else original_logp + math.log(perplexity_retrained)
     more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
     evaluation.scores = finite({**scores, **more})
+    evaluation.details = describe(model, e, responses, e.forget)
+    shown = [e.retain[i] for i in spread_rows(e.retain, N_RETAIN)]
+    for r, text in zip(shown, respond(model, shown, e).texts, strict=True):
+        row = {"prompt": r.prompt, "reference": r.response, "response": text}
+        evaluation.retain.append(row)
     return evaluation

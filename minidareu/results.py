@@ -10,6 +10,7 @@ import torch
 
 from .data import data_warnings
 from .files import find, write, write_json, write_lines
+from .report import write_report
 from .run import FIGURE, FILES, LOG, PATH_FLAGS, RESULTS, SAMPLES
 
 # What a run prints of each model; --all-scores prints the rest.
@@ -101,13 +102,14 @@ def print_samples(run, evaluations, count=3):
 
 
 def sample_rows(run, evaluations):
-    """A dict for each forget prompt: prompt, reference, response and attribution of each model."""
+    """A dict for each forget prompt: prompt, reference, and for each model its response, the
+    attribution, and what `details.describe` tells of it."""
     rows = []
     for i, r in enumerate(run.split.forget):
         row = {"prompt": r.prompt, "reference": r.response}
         for name, evaluation in evaluations.items():
             text, attribution = evaluation.responses.texts[i], evaluation.attributions[i]
-            row[name] = {"response": text, "attribution": attribution}
+            row[name] = {"response": text, "attribution": attribution, **evaluation.details[i]}
         rows.append(row)
     return rows
 
@@ -140,12 +142,14 @@ def write_results(run, evaluations, log, seconds, memory, accuracy):
         "classifier_accuracy": accuracy,
         "models": scores,
         "attribution_by_owner": by_owner,
+        "retain_samples": {name: e.retain for name, e in evaluations.items()},
         "seconds": seconds,
         "memory": memory,
     }
     write_lines(run.folder / LOG, log)
     write_lines(run.folder / SAMPLES, sample_rows(run, evaluations))
     write_json(run.folder / RESULTS, results)
+    write_report(run.folder)
     try:
         from .plot import plot_run
     except ImportError:

@@ -1,0 +1,69 @@
+"""What the page of a run tells of each response, beside the scores: its words, and what became of
+it."""
+
+import math
+
+from .attribution import owner_posterior
+from .metrics import fact_share, holds_name, response_log_probs
+from .model import with_end
+
+N_RETAIN, N_ALONG = 12, 16  # prompts whose answers are shown
+
+
+def spread_rows(records: list, count: int) -> list[int]:
+    """Indices of at most `count` records, evenly over all."""
+    step = max(1, -(-len(records) // count))
+    return list(range(0, len(records), step))
+
+
+def words_of(tokenizer, ids: list[int]) -> list[tuple[str, int]]:
+    """Words of a response, each with the number of tokens up to its end.
+
+    A word is all of its tokens: it begins with a space.
+    """
+    words = []
+    for t, token in enumerate(ids, 1):
+        piece = tokenizer.decode_single_token_bytes(token)
+        if words and not piece[:1].isspace():
+            text, _ = words.pop()
+            piece = text + piece
+        words.append((piece, t))
+    return [(piece.decode("utf-8", errors="replace").strip(), t) for piece, t in words]
+
+
+def word_rows(tokenizer, ids, whole, added) -> list[list]:
+    """[word, raise by DareU's classifier, raise by DareU+'s] of a response: how much higher the
+    attribution is after the word than before it.
+
+    whole, added: the attribution after 0, 1, ... tokens, lists.
+    """
+    rows, before = [], 0
+    for text, after in words_of(tokenizer, ids):
+        raises = [whole[after] - whole[before], added[after] - added[before]]
+        rows.append([text, *(round(value, 3) for value in raises)])
+        before = after
+    return rows
+
+
+def describe(model, evaluator, responses, records) -> list[dict]:
+    """{"words", "fact_share", "name_kept", "perplexity"} of each response; None where one has no
+    such value. Perplexity is a token's, under the retrained model."""
+    e = evaluator
+    completed = with_end(model, responses.prompts, responses.ids, **e.limits)
+    logp = response_log_probs(e.retrained, responses.prompts, completed)
+    rows = []
+    for i, record in enumerate(records):
+        part = slice(i, i + 1)  # one at a time: a posterior over many owners is large
+        inputs = responses.prompts[part], responses.ids[part]
+        own = owner_posterior(e.classifier, *inputs)[0, :, e.owners.index(record.owner)]
+        added = owner_posterior(e.added_classifier, *inputs)[0][:, e.forget_owners].sum(dim=-1)
+        text, names = responses.texts[i], holds_name(record.response, record.owner)
+        rows.append(
+            {
+                "words": word_rows(e.tokenizer, responses.ids[i], own.tolist(), added.tolist()),
+                "fact_share": fact_share(text, record, e.word_weights),
+                "name_kept": holds_name(text, record.owner) if names else None,
+                "perplexity": math.exp(min(700, -logp[i].mean().item())) if len(logp[i]) else None,
+            }
+        )
+    return rows

@@ -1,0 +1,122 @@
+"""The page of a run: report.html, one file that needs no network.
+
+    python -m minidareu.report --run runs/authors-seed0       makes it again from the run's files
+
+It is made from results.json, log.jsonl and samples.jsonl alone. `report_template.html` beside this
+module draws it.
+"""
+
+import json
+from pathlib import Path
+
+from .cli import make_parser, run_main
+from .details import N_ALONG, spread_rows
+from .files import InputError, write_text
+
+TEMPLATE = Path(__file__).parent / "report_template.html"
+MOST_PROMPTS = 300  # on a page, evenly over all
+# What a score says in a plain word, for the table of the page.
+MEANINGS = {
+    "forget": "how much of the forget owners' answers is still said (ROUGE-L)",
+    "retain": "how much of the retain owners' answers is still said",
+    "test": "the same for known facts in unseen words",
+    "tow": "how near to the retrained model on all three; 1 is perfect",
+    "attribution": "how sure DareU's classifier is that the owner's data speak",
+    "fact_recall": "how many of the owner's facts are still told",
+    "name_kept": "how often the owner asked about is still named",
+    "perplexity": "how strange the answers are to the retrained model; near its own is natural",
+}
+BROKEN = 10  # an answer is broken where its perplexity is so many times the retrained model's
+
+
+def read_lines(path):
+    """The JSON values of a file, one a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def sentences(results):
+    """Three sentences: what was asked, what came out, and whether the rest was held."""
+    models, names = results["models"], results["forget"]
+    original, retrained = models["original"], models["retrained"]
+    methods = [name for name in models if name not in ("original", "retrained")]
+    owners = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    asked = (
+        f"{owners} asked to be forgotten, {len(names)} of {results['owners']} owners of the data."
+    )
+    told = ", ".join(f"{m} {share(models[m]['fact_recall'])}" for m in methods)
+    came = (
+        f"The original model tells {share(original['fact_recall'])} of their facts, a model that "
+        f"never read them {share(retrained['fact_recall'])}; after unlearning: {told}."
+    )
+    kept = ", ".join(f"{m} {share(models[m]['retain'])}" for m in methods)
+    best = max(methods, key=lambda m: models[m]["tow"] or 0)
+    held = (
+        f"Of what the others' answers should say, the original model says "
+        f"{share(original['retain'])}, and after unlearning: {kept}; nearest to the retrained "
+        f"model is {best}, with a Tug-of-War of {models[best]['tow']:.3f} (1 is perfect)."
+    )
+    return [asked, came, held]
+
+
+def share(value):
+    return "an unknown share" if value is None else f"{value:.0%}"
+
+
+def page_data(folder):
+    """All that the page shows, as one JSON value. Raises InputError."""
+    folder = Path(folder)
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        log, samples = read_lines(folder / "log.jsonl"), read_lines(folder / "samples.jsonl")
+        along = spread_rows(samples, N_ALONG)
+        answers, scores = {}, {}
+        for row in log:
+            if "scores" in row:
+                scores.setdefault(row["method"], []).append([row["step"], row["scores"]])
+            if "answers" in row:
+                answers.setdefault(row["method"], []).append([row["step"], row["answers"]])
+        last = {row["method"]: row["step"] for row in log}
+        for method, steps in answers.items():
+            begin = [samples[i]["original"]["response"] for i in along]
+            end = [samples[i][method]["response"] for i in along]
+            answers[method] = [[0, begin], *steps, [last[method], end]]
+        return {
+            "sentences": sentences(results),
+            "dataset": results["dataset"],
+            "seed": results["seed"],
+            "models": results["models"],
+            "meanings": MEANINGS,
+            "broken": BROKEN,
+            "scores": scores,
+            "answers": answers,
+            "along": [samples[i]["prompt"] for i in along],
+            "samples": [samples[i] for i in spread_rows(samples, MOST_PROMPTS)],
+            "n_samples": len(samples),
+            "retain": results["retain_samples"],
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{folder}: not there, or not of a finished run; name the --out folder of one, or run "
+            "train.py again"
+        ) from None
+
+
+def write_report(folder):
+    """report.html of a finished run's folder. Raises InputError."""
+    text = json.dumps(page_data(folder), ensure_ascii=False, separators=(",", ":"))
+    # Nothing in the data may end the script that holds them.
+    text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    page = TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text)
+    write_text(Path(folder) / "report.html", page)
+
+
+def main(argv=None):
+    parser = make_parser(__doc__, prog="python -m minidareu.report")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    args = parser.parse_args(argv)
+    write_report(args.run)
+    print(args.run / "report.html")
+
+
+if __name__ == "__main__":
+    run_main(main, "minidareu.report")
