@@ -57,7 +57,7 @@ def classifier_batches(
     """
     if order == "mixed":
         return batches(lengths, batch_size, rng)
-    rows_of = {owner: [] for owner in sorted(set(owners))}
+    rows_of: dict[int, list[int]] = {owner: [] for owner in sorted(set(owners))}
     for i in rng.sample(range(len(owners)), len(owners)):
         rows_of[owners[i]].append(i)
     rounds = math.ceil(max(map(len, rows_of.values())) / batch_size)
@@ -181,7 +181,7 @@ def owner_accuracy(
     for i in range(0, len(owners), 1024):
         part = slice(i, i + 1024)
         best = response_posterior(classifier, prompts[part], responses[part]).argmax(dim=-1)
-        n_true += (best.cpu() == torch.tensor(owners[part])).sum().item()
+        n_true += int((best.cpu() == torch.tensor(owners[part])).sum())
     return n_true / len(owners)
 
 

@@ -249,7 +249,7 @@ def unlearn(
                 loss, clipped = policy_loss(policy, value_head, ro, c)  # 17
                 if c.retain_updates == "alternate":
                     rl.descend(optimizer, loss)
-                    loss = 0.0
+                    loss = torch.zeros(())
                 distillation = distillation_loss(policy, original_logp, kept)  # 18
                 rl.descend(optimizer, loss + c.distill_coef * distillation)  # 19
                 step += 1

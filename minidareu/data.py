@@ -203,7 +203,7 @@ def hold_out(retain: list[Record], test_fraction: float, seed: int) -> list[Reco
         rows_of[r.prompt, r.response].append(r)
     n_left = Counter(r.owner for r in retain)
     count = max(1, round(test_fraction * len(rows_of)))
-    test = []
+    test: list[Record] = []
     for rows in random.Random(seed).sample(list(rows_of.values()), len(rows_of)):
         fewer = Counter(r.owner for r in rows)
         if len(test) < count and all(n_left[owner] > n for owner, n in fewer.items()):
@@ -243,8 +243,11 @@ def data_warnings(split: Split) -> list[str]:
 
 def content(r: Record) -> tuple[str, str]:
     """Prompt and response, alike for texts that differ in Unicode's form, case or spaces alone."""
-    texts = [unicodedata.normalize("NFKC", text).casefold() for text in (r.prompt, r.response)]
-    return tuple(" ".join(text.split()) for text in texts)
+    prompt, response = (
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+        for text in (r.prompt, r.response)
+    )
+    return prompt, response
 
 
 def forget_more(split: Split, names: list[str]) -> Split:

@@ -21,7 +21,7 @@ def words_of(tokenizer, ids: list[int]) -> list[tuple[str, int]]:
 
     A word is all of its tokens: it begins with a space.
     """
-    words = []
+    words: list[tuple[bytes, int]] = []
     for t, token in enumerate(ids, 1):
         piece = tokenizer.decode_single_token_bytes(token)
         if words and not piece[:1].isspace():

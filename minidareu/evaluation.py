@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
+import tiktoken
 import torch
 
 from .attribution import OwnerClassifier, response_posterior
@@ -23,7 +24,7 @@ MOST_ROWS = 400  # of a part of the data that are scored: more would only cost t
 class Evaluator:
     """What every model is measured with."""
 
-    tokenizer: object
+    tokenizer: tiktoken.Encoding
     owners: list[str]
     forget_owners: list[int]  # indices
     forget: list[Record]  # the forget owners' train rows
@@ -110,7 +111,7 @@ def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = No
     """
     e = evaluator
     responses = respond(model, e.forget, e)
-    scores = {
+    scores: dict[str, float | None] = {
         "forget": mean_rouge(responses.texts, e.forget),
         "retain": mean_rouge(respond(model, e.retain, e).texts, e.retain),
         "test": mean_rouge(respond(model, e.test, e).texts, e.test),
@@ -145,9 +146,10 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     scores["attribution_added"] = posterior[:, e.forget_owners].sum(dim=1).mean().item()
     scores["judge"] = judged.mean().item()
     scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, responses.texts)
-    # -log of the perplexity is the mean log p under the retrained model.
-    broken = perplexity_retrained is None
-    scores["exact_attribution"] = None if broken else original_logp + math.log(perplexity_retrained)
+    scores["exact_attribution"] = None
+    if perplexity_retrained is not None:
+        # -log of the perplexity is the mean log p under the retrained model.
+        scores["exact_attribution"] = original_logp + math.log(perplexity_retrained)
     more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
     evaluation.scores = finite({**scores, **more})
     evaluation.details = describe(model, e, responses, e.forget)

@@ -102,8 +102,8 @@ def fact_share(response: str, record: Record, weights: dict[str, float]) -> floa
 
 def fact_recall(responses: list[str], records: list[Record], weights: dict) -> float | None:
     """Mean `fact_share` of the records that have one; None where none has."""
-    shares = [fact_share(y, r, weights) for y, r in zip(responses, records, strict=True)]
-    shares = [share for share in shares if share is not None]
+    all_shares = [fact_share(y, r, weights) for y, r in zip(responses, records, strict=True)]
+    shares = [share for share in all_shares if share is not None]
     return sum(shares) / len(shares) if shares else None
 
 
@@ -156,20 +156,19 @@ def gibberish(
     (a mean over `shuffles`), or if it is empty. A single word can't be told and is not.
     """
     rng = random.Random(0)
-    texts, sources = [], []
+    texts, asked = [], []
     for i, text in enumerate(responses):
         parts = text.split()
         if len(parts) > 1:
             orders = [rng.sample(parts, len(parts)) for _ in range(shuffles)]
             texts += [text, *(" ".join(order) for order in orders)]
-            sources += [i] * (1 + shuffles)
-    sources = [prompts[i] for i in sources]
+            asked += [prompts[i]] * (1 + shuffles)
     ids = [
         # Broken words in another order may make more tokens than the context holds.
         tokenizer.encode_ordinary(f" {text}")[: model.config.block_size - len(prompt)]
-        for text, prompt in zip(texts, sources, strict=True)
+        for text, prompt in zip(texts, asked, strict=True)
     ]
-    logp = response_log_probs(model, sources, ids)
+    logp = response_log_probs(model, asked, ids)
     means = torch.tensor([row.mean() for row in logp]).view(-1, 1 + shuffles)
     meaningless = means[:, 0] <= means[:, 1:].mean(dim=1) + 1e-4
     empty = sum(not text.strip() for text in responses)

@@ -104,6 +104,7 @@ def prepare_data(config: Config, earlier: dict | None = None) -> Run:
     n_forget_rows = sum(r.owner in names for r in split.forget)
     size_rule(config, [r.response for r in train], n_forget_rows)
     tokenizer, key = make_tokenizer(config, train)
+    assert config.n_embd, "size_rule has set it"
     records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8

@@ -19,7 +19,7 @@ def read_rows(path: str | Path, keys: tuple[str, ...]) -> list[tuple[int, dict]]
 
     Raises InputError, as for a row without one of `keys`.
     """
-    rows = list(csv_rows(path) if is_csv(path) else json_rows(path))
+    rows: list = list(csv_rows(path) if is_csv(path) else json_rows(path))
     if not rows:
         form = "a header, and one row a line" if is_csv(path) else "one JSON object a line"
         raise InputError(f"{path}: holds no record; write {form}")

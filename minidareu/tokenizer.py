@@ -45,7 +45,7 @@ def merge(word, left, right):
 def count_words(texts: list[str]) -> Counter:
     """The words of texts, long ones in pieces, with their counts."""
     counts = Counter(word for text in texts for word in regex.findall(PATTERN, text))
-    pieces = Counter()
+    pieces: Counter = Counter()
     for word, count in counts.items():
         for start in range(0, len(word), LONGEST_WORD):
             pieces[word[start : start + LONGEST_WORD]] += count
@@ -64,7 +64,8 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> tiktoken.Encoding:
     word_counts = count_words(texts)
     counts = list(word_counts.values())
     words = [[bytes([b]) for b in word.encode()] for word in word_counts]
-    pair_counts, where = Counter(), defaultdict(set)  # where: pair -> the words that may hold it
+    pair_counts: Counter = Counter()
+    where = defaultdict(set)  # pair -> the words that may hold it
     for i, word in enumerate(words):
         for pair in zip(word, word[1:], strict=False):
             pair_counts[pair] += counts[i]
@@ -82,7 +83,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> tiktoken.Encoding:
         joined = best[0] + best[1]
         bar.update(joined not in ranks)
         ranks.setdefault(joined, len(ranks))
-        changes = Counter()
+        changes: Counter = Counter()
         for i in where.pop(best):
             born, gone = merge(words[i], *best)
             for pair in gone:

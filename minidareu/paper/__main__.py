@@ -32,7 +32,7 @@ from .search import search
 from .tables import RUNS, TABLES
 
 ITEMS = TABLES | MEASURED
-NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.search(r"\d+", name)[0]), name))
+NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.sub(r"\D", "", name)), name))
 # The abstracts are long, and learned by heart in so many passes. S_PPO, |B_f| and the learning rate
 # are the paper's for ArXiv; |B_r| has about as many tokens as on the authors.
 ARXIV = "--epochs 30 --ppo-steps 6 --forget-batch 16 --rl-lr 2e-4 --retain-batch 32"

@@ -75,7 +75,7 @@ def run(job: Job, threads: int) -> dict:
 
 def run_all(jobs: dict, workers: int) -> dict:
     """{name: Job} -> {name: results}, `workers` at a time, each with its share of the cores."""
-    threads = max(1, os.cpu_count() // workers)
+    threads = max(1, (os.cpu_count() or 1) // workers)
     bar, results = tqdm(total=len(jobs), desc="runs", disable=None), {}
     with ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(run, job, threads): name for name, job in jobs.items()}

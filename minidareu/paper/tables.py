@@ -48,7 +48,7 @@ class Run:
 DEEPER = ["--n-layer", 4, "--n-embd", 64, "--rl-lr", 2.2e-4, "--plus-lr", 2.2e-3]
 
 # Which settings the paper varies: {table: {row: flags of DareU}}; the default row is in none.
-SETTINGS = {
+SETTINGS: dict[str, dict[str, list]] = {
     "table10": {"sequence": ["--reward", "sequence"], "token": ["--reward", "token"]},
     "table12": {"0.67": ["--rl-lr", 1e-4], "1.33": ["--rl-lr", 2e-4]},
     "table13": {"2": ["--data-epochs", 2], "3": ["--data-epochs", 3]},
@@ -59,7 +59,7 @@ SETTINGS = {
 # A constant reward is the same by every design and number of slices.
 REWARD_TABLES = ("table10", "table15")
 # The like for DareU+, where it has such a setting.
-PLUS_SETTINGS = {
+PLUS_SETTINGS: dict[str, dict[str, list]] = {
     "table12": {"0.67": ["--plus-lr", 1e-3], "1.33": ["--plus-lr", 2e-3]},
     "table13": {"2": ["--plus-updates", 128], "3": ["--plus-updates", 192]},
     "table16": {"1": ["--plus-distill-coef", 2], "3": ["--plus-distill-coef", 6]},
@@ -96,7 +96,9 @@ class Table:
     question: str
     rows: dict[str, tuple[str, str]]  # label: (run, model)
     columns: list[str]
-    more: dict[str, dict] = field(default_factory=dict)  # column: (score, rows of their own)
+    more: dict[str, tuple[str, dict]] = field(
+        default_factory=dict
+    )  # column: (score, rows of their own)
 
     def runs(self):
         """Names of the runs that it takes."""

@@ -1,0 +1,75 @@
+"""One response explained: its columns against the definitions, and what is said of it."""
+
+import pytest
+import torch
+
+from minidareu import dareu
+from minidareu.explain import __main__ as explain
+from minidareu.files import InputError
+from minidareu.model import pack
+from minidareu.run import load_classifier, load_model, open_run
+
+
+@pytest.fixture(scope="module")
+def opened(run):
+    return open_run(run[1], "cpu")
+
+
+def test_the_columns_of_dareu_follow_from_each_other(opened):
+    run = opened
+    original = load_model(run, run.path("original"))
+    rows = explain.forget_rows(run, None)
+    explained = explain.explain_dareu(run, original, load_classifier(run), rows)
+    columns, c, T = explained.columns, run.config, len(explained.tokens)
+    assert all(len(values) == T for values in columns.values())
+    batch = pack([rows[0][0]], [explained.tokens], "cpu")
+    with torch.no_grad():
+        logits = original(batch.idx)[0, len(rows[0][0]) - 1 : -1] / c.temperature
+    p = logits.softmax(dim=-1)[torch.arange(T), explained.tokens]
+    assert torch.allclose(columns["pi_old"], p, atol=1e-4)
+    chi = [max(-1.0, float(torch.log(1 - b.clamp(1e-4, 1 - 1e-4)) / 1.05)) for b in columns["DA"]]
+    assert columns["chi"].tolist() == pytest.approx(chi, abs=1e-5)
+    means = [sum(chi[: t + 1]) / (t + 1) for t in range(T)]
+    assert columns["prefix mean"].tolist() == pytest.approx(means, abs=1e-5)
+    rewards = [m - c.kl_coef * k for m, k in zip(means, columns["KL"].tolist())]
+    assert columns["reward"].tolist() == pytest.approx(rewards, abs=1e-5)
+    returns, total = [], 0.0
+    for r in reversed(rewards):
+        total = r + c.gamma * total
+        returns.insert(0, total)
+    assert columns["return"].tolist() == pytest.approx(returns, abs=1e-3)
+    assert (columns["KL"] >= -1e-6).all() and columns["KL"].max() > 0, "pi has moved already"
+    # Whitening is a shift and a scale: R - V and A are on a line.
+    raw = torch.tensor(returns) - columns["V"]
+    assert torch.corrcoef(torch.stack([raw, columns["advantage"]]))[0, 1] > 0.999
+
+
+def test_dareu_plus_gives_one_advantage_to_all_tokens(opened):
+    run = opened
+    original = load_model(run, run.path("original"))
+    added = load_classifier(run, "added", explain.AddedClassifier)
+    explained = explain.explain_plus(run, original, added, explain.forget_rows(run, None))
+    advantage, reward = explained.columns["advantage"], explained.columns["reward"]
+    assert (advantage == advantage[0]).all() and (reward == reward[0]).all()
+    assert explained.columns["attribution"][-1] > 0.5, "the original model tells the facts"
+    assert (explained.columns["pi"] != explained.columns["pi after"]).any()
+
+
+def test_the_command_prints_both_and_asks_for_a_forgotten_owner(run, opened, capsys):
+    prompt = opened.split.forget[3].prompt
+    explain.main(["--run", str(run[1]), prompt, "--device", "cpu"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"prompt: {prompt}\n") and printed.count("Pushed down: ") == 2
+    assert "DareU: before and after 20 updates" in printed and "<end>" in printed
+    name = opened.split.forget_owners[0]
+    explain.main(["--run", str(run[1]), f"And where is {name}?", "--device", "cpu"])
+    assert f"And where is {name}?" in capsys.readouterr().out
+    with pytest.raises(InputError, match="names no forgotten owner"):
+        explain.main(["--run", str(run[1]), "Who?", "--device", "cpu"])
+
+
+def test_the_first_prompt_is_the_default(opened):
+    rows = explain.forget_rows(opened, None)
+    asked = explain.forget_rows(opened, opened.split.forget[5].prompt)
+    assert asked[0] == rows[5] and sorted(map(str, asked)) == sorted(map(str, rows))
+    assert dareu.updates_per_batch(opened.config) == 20
