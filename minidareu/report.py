@@ -1,12 +1,15 @@
 """The page of a run: report.html, one file that needs no network.
 
     python -m minidareu.report --run runs/authors-seed0       makes it again from the run's files
+    python -m minidareu.report --run runs/authors-seed0 --picture forgetting.svg --prompt 4
+                                      an answer along the updates, of the prompt with this number
 
 It is made from results.json, log.jsonl and samples.jsonl alone. `report_template.html` beside this
 module draws it.
 """
 
 import json
+from html import escape
 from pathlib import Path
 
 from .cli import make_parser, run_main
@@ -26,6 +29,7 @@ MEANINGS = {
     "name_kept": "how often the owner asked about is still named",
     "perplexity": "how strange the answers are to the retrained model; near its own is natural",
 }
+BOLD = ' font-weight="bold"'
 BROKEN = 10  # an answer is broken where its perplexity is so many times the retrained model's
 
 
@@ -110,10 +114,49 @@ def write_report(folder):
     write_text(Path(folder) / "report.html", page)
 
 
+def draw_forgetting(data, method, prompt):
+    """An SVG of a method's answer to a followed prompt, update by update; new words are bold.
+
+    data: as `page_data` gives it; prompt: an index of data["along"].
+    """
+    steps = [(step, texts[prompt]) for step, texts in data["answers"][method]]
+    known = set(steps[0][1].split())
+    rows = [f'<text x="10" y="24" class="q">{escape(data["along"][prompt])}</text>']
+    for i, (step, text) in enumerate(steps):
+        label = "original model" if step == 0 else f"update {step}"
+        words = [
+            f"<tspan{'' if word in known else BOLD}>{escape(word)}</tspan>"
+            for word in text.split() or ["(says nothing)"]
+        ]
+        y = 52 + 24 * i
+        rows.append(f'<text x="10" y="{y}" class="s">{label}</text>')
+        rows.append(f'<text x="140" y="{y}">{" ".join(words)}</text>')
+    style = "text{font:15px sans-serif;fill:#222}.s{fill:#666}.q{font-weight:bold}"
+    size = f'width="860" height="{60 + 24 * len(steps)}"'
+    ground = f'<rect {size} fill="#fff"/>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
+    return "\n".join([head + ground, *rows, "</svg>"]) + "\n"
+
+
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.report")
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--picture", type=Path, help="write an SVG of one answer to this file")
+    parser.add_argument("--prompt", type=int, default=0, help="its number among those followed")
+    parser.add_argument("--method", default="dareu_plus", help="whose answer")
     args = parser.parse_args(argv)
+    if args.picture:
+        data = page_data(args.run)
+        if args.method not in data["answers"]:
+            raise InputError(
+                f"--method {args.method}: this run kept no answers of it along the way; choose "
+                f"from {', '.join(data['answers']) or 'the methods of another run'}"
+            )
+        if not 0 <= args.prompt < len(data["along"]):
+            raise InputError(f"--prompt: give a number from 0 to {len(data['along']) - 1}")
+        write_text(args.picture, draw_forgetting(data, args.method, args.prompt))
+        print(args.picture)
+        return
     write_report(args.run)
     print(args.run / "report.html")
 

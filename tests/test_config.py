@@ -74,3 +74,15 @@ def test_the_defaults_of_dareu_are_the_papers():
     assert (c.kl_coef, c.distill_coef, c.value_coef, c.clip) == (0.1, 2, 0.2, 0.2)
     assert (c.temperature, c.c_seg, c.algorithm, c.reward) == (0.8, 1.05, "ppo", "slices")
     assert c.rl_lr in (1e-4, 1.5e-4, 3e-4, 5e-4)
+
+
+def test_no_flag_is_unused():
+    """Every field is read by the code: as an attribute of a Config, outside of its definition."""
+    import re
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    files = [root / "train.py", *sorted((root / "minidareu").rglob("*.py"))]
+    text = "\n".join(path.read_text() for path in files)
+    for name in Config.__dataclass_fields__:
+        assert re.search(rf"\b(c|config)\.{name}\b(?!\s*=[^=])", text), name

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from xml.etree import ElementTree
 
 import pytest
 
@@ -64,6 +65,22 @@ def test_the_words_shaded_most_are_the_facts(run):
             total += max(0, raised)
             facts += max(0, raised) * (not set(words(text)) <= known)
     assert total > 5 and facts / total >= 0.8
+
+
+def test_a_picture_of_forgetting(run, tmp_path):
+    data = report.page_data(run[1])
+    data["along"][0] = "a < b & c"
+    text = report.draw_forgetting(data, "dareu_plus", 0)
+    ElementTree.fromstring(text)
+    assert "a &lt; b &amp; c" in text and "update 32" in text and "update 60" in text
+    old, new = (data["answers"]["dareu_plus"][i][1][0].split() for i in (0, -1))
+    added = [word for word in new if word not in old]
+    assert text.count('font-weight="bold"') >= len(added)
+    report.main(["--run", str(run[1]), "--picture", str(tmp_path / "a.svg"), "--prompt", "3"])
+    assert data["along"][3] in (tmp_path / "a.svg").read_text()
+    for flags, says in ((["--prompt", "99"], "--prompt"), (["--method", "npo"], "--method npo")):
+        with pytest.raises(InputError, match=says):
+            report.main(["--run", str(run[1]), "--picture", str(tmp_path / "b.svg"), *flags])
 
 
 @pytest.fixture(scope="module")
