@@ -89,7 +89,9 @@ def explain_dareu(run, original: GPT, classifier, rows) -> Explained:
     size = min(c.forget_batch, len(rows))
     update(roll_out(rng.sample(rows, size)))
     ro = roll_out([rows[0], *rng.sample(rows[1:], size - 1)])
-    before = token_values(run, policy, original, classifier, value_head, ro=ro, owner=rows[0][1])
+    before = token_values(
+        run, policy, original, classifier=classifier, value_head=value_head, ro=ro, owner=rows[0][1]
+    )
     update(ro)
     T = len(before["pi_old"])
     with torch.no_grad():

@@ -9,8 +9,6 @@
 What several tables share is trained once. Goes on where it was cut.
 """
 
-import hashlib
-import json
 import os
 import re
 import subprocess
@@ -19,14 +17,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from ..cli import make_parser, run_main
 from ..files import InputError, find, write, write_json, write_text
-from .measured import MEASURED
+from .measured import MEASURED, measure
 from .render import render, verdicts
-from .runs import DATA, ROOT, Case, Job, run_all, source_of_all_code
+from .runs import DATA, ROOT, Case, Job, run_all
 from .scores import gathered, table_rows
 from .search import search
 from .tables import RUNS, TABLES
@@ -87,24 +84,6 @@ def make_runs(names, args, data, flags):
         jobs = {(name, seed): job(name, seed) for name in group for seed in args.seeds}
         results |= run_all(jobs, args.workers)
     return results
-
-
-def measure(function, case, path):
-    """What a function measures for a Case, from its file unless something has changed since."""
-    torch.set_num_threads(1)
-    own_source = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
-    results = [folder / "results.json" for folder in case.folders.values()]
-    facts = [own_source, source_of_all_code().encode(), str(case).encode()]
-    facts += [file.read_bytes() for file in results]
-    key = hashlib.sha256(b"".join(facts)).hexdigest()
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["key"] == key:
-            return kept["found"]
-    found = function(case)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"key": key, "found": found})
-    return found
 
 
 def make_measures(names, args, data, flags):

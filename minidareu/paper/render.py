@@ -55,11 +55,7 @@ def render(found):
                 value = paper[column].get(label)
                 cells.append("" if value is None else f"{value:g}")
         lines.append(cells)
-    text = [
-        f"### {found['title']}",
-        "",
-        f"{found['question']}.".replace("?.", "?").replace(").", ".)"),
-    ]
+    text = [f"### {found['title']}", "", found["question"]]
     text += table(head, lines)
     text += ["", *(f"- {line}" for line in verdicts(name, rows))]
     if found.get("example"):

@@ -118,7 +118,13 @@ def spread(values) -> str:
     values = [value for value in values if value is not None]
     if not values:
         return "-"
-    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    middle, low, high = (short(value) for value in (median(values), min(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def short(value) -> str:
+    """A number with three decimals; a large one without."""
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def table(head, rows) -> list[str]:

@@ -145,7 +145,8 @@ def setting_table(name, title, question, default):
         more["ToW, DareU+"] = ("ToW", plus)
         more["fact recall, DareU+"] = ("fact recall", plus)
     columns = ["D_F", "D_R", "D_test", "ToW", "attribution", *OURS_TOO]
-    return Table(title, question, pick("", "dareu", "main"), columns, more)
+    rows = pick("", "dareu", "main")
+    return Table(title, question, rows=rows, columns=columns, more=more)
 
 
 TABLES = {
@@ -157,7 +158,7 @@ TABLES = {
     ),
     "table2b": Table(
         "Table 2, second half: ArXiv",
-        "The same on abstracts, where an owner is a topic",
+        "The same on abstracts, where an owner is a topic.",
         ABSTRACTS_ROWS,
         ["D_F", "D_R", "ToW*", "ES", "MIA", *OURS_TOO],
     ),
@@ -169,7 +170,7 @@ TABLES = {
     ),
     "table3b": Table(
         "Table 3, second half: ArXiv, another model",
-        "The same on abstracts",
+        "The same on abstracts.",
         rows_of("abstracts, deeper", NO_REFUSALS, OURS),
         ["D_F", "D_R", "ToW*", *OURS_TOO],
     ),
@@ -237,7 +238,7 @@ TABLES = {
     "table16": setting_table(
         "table16",
         "Table 16: lambda_dis",
-        "How much distillation? (For DareU+, 4 in the middle row, and 2 and 6.)",
+        "How much distillation? (For DareU+, 4 in the middle row, 2 and 6 in the others.)",
         default="2",
     ),
     "table19": Table(
