@@ -109,7 +109,7 @@ def test_a_measure_gives_its_tables_their_rows(function, case, monkeypatch):
         for label in set(REPORTED.get(name, {})) - {"none"}:
             assert label in rows, f"{name}: {label}"
     if function == "requests":
-        assert rows["retraining"]["|D_F - retraining's|"] == 0
+        assert rows["retraining"]["distance of D_F to retraining"] == 0
         assert json.loads((case.out / "request2-seed7/results.json").read_text())["forget"] != []
     if function == "mask_words":
         assert rows["10"]["ROUGE"] <= rows["0"]["ROUGE"]

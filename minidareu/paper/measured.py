@@ -67,7 +67,7 @@ MEASURED = {
     ),
     "fig3": Measured(
         "Figure 3: the rewards of one response",
-        "How do token rewards come about, slice by slice? (The first seed's first prompt.)",
+        "How do token rewards come about, slice by slice? (First seed, first prompt.)",
         objective.one_reward,
     ),
     "fig4": Measured(

@@ -155,5 +155,5 @@ def worst_answers(case):
         perplexities = [(-row.mean()).exp().item() if len(row) else 1.0 for row in logp]
         worst = max(range(len(perplexities)), key=perplexities.__getitem__)
         rows[name] = {"perplexity of the worst answer": perplexities[worst]}
-        example.append(f"{name}: {responses.texts[worst][:160]}")
+        example.append(f"{name}: {' '.join(responses.texts[worst].split())[:160]}")
     return {"fig8": rows, "example": example}

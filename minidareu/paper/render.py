@@ -57,7 +57,9 @@ def render(found):
         lines.append(cells)
     text = [f"### {found['title']}", "", found["question"]]
     text += table(head, lines)
-    text += ["", *(f"- {line}" for line in verdicts(name, rows))]
+    lines = verdicts(name, rows)
+    if lines:
+        text += ["", *(f"- {line}" for line in lines)]
     if found.get("example"):
         text += ["", "```text", *found["example"], "```"]
     return [*text, ""]

@@ -80,7 +80,7 @@ def requests(case):
     own = [f"D_F, {i}" for i in range(1, REQUESTS + 1)]
     for row in rows.values():
         distances = [abs(row[column] - rows["retraining"][column]) for column in own]
-        row["|D_F - retraining's|"] = mean(distances)
+        row["distance of D_F to retraining"] = mean(distances)
     return {"fig6": rows}
 
 

@@ -118,6 +118,8 @@ def spread(values) -> str:
     values = [value for value in values if value is not None]
     if not values:
         return "-"
+    if len(values) == 1:
+        return short(values[0])
     middle, low, high = (short(value) for value in (median(values), min(values), max(values)))
     return f"{middle} ({low} to {high})"
 
