@@ -114,7 +114,7 @@ def test_a_measure_gives_its_tables_their_rows(function, case, monkeypatch):
     if function == "mask_words":
         assert rows["10"]["ROUGE"] <= rows["0"]["ROUGE"]
     if function == "transforms":
-        assert rows["1.0"]["C_seg 1.05"] == -1 and rows["0.5"]["C_seg 9.2"] > -0.1
+        assert rows["1.00"]["C_seg 1.05"] == -1 and rows["0.50"]["C_seg 9.2"] > -0.1
 
 
 def test_a_page_is_made_and_made_again_from_what_is_there(case, monkeypatch, capsys):

@@ -137,9 +137,9 @@ def mask_words(case):
 
 def transforms(case):
     """Figure 5: chi for several C_seg."""
-    b = torch.linspace(0, 1, 11)
+    b = torch.linspace(0, 1, 21)
     columns = {f"C_seg {c}": dareu.transform(b, c_seg=c).tolist() for c in (0.5, 1.05, 2, 9.2)}
-    rows = {f"{b[i]:.1f}": {name: values[i] for name, values in columns.items()} for i in range(11)}
+    rows = {f"{b[i]:.2f}": {name: values[i] for name, values in columns.items()} for i in range(21)}
     return {"fig5": rows}
 
 

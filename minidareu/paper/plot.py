@@ -12,10 +12,11 @@ from ..plot import STYLES  # noqa: E402
 from .scores import middle  # noqa: E402
 
 
-def save(figure, axes, path):
+def save(figure, axes, path, legend=True):
     for ax in axes:
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=7)
+        if legend:
+            ax.legend(fontsize=7)
     figure.savefig(path, dpi=130, format="png")
     plt.close(figure)
 
@@ -69,7 +70,9 @@ def plot_requests(found, path):
             ax.plot(x, [middle(row[column]) for column in columns], style, ms=4, label=label)
         ax.set(title=f"{score}, of all forgotten so far", xlabel="request", ylim=(-0.02, 1.04))
         ax.set_xticks(x)
-    save(figure, axes, path)
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=11, fontsize=8)
+    save(figure, axes, path, legend=False)
 
 
 def plot_relearning(found, path):
