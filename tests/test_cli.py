@@ -10,14 +10,17 @@ from minidareu.cli import run_main
 from minidareu.files import InputError
 
 COMMANDS = (
-    "sample paper paper.sequence beyond.audit beyond.exact beyond.ladder beyond.tokens".split()
+    "sample report explain paper beyond.audit beyond.exact beyond.ladder beyond.tokens".split()
 )
+NEED_A_RUN = ("sample", "report", "explain", "beyond.audit", "beyond.tokens")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_flag_that_is_not_there_is_one_line(name):
-    module = import_module(f"minidareu.{name}.__main__" if name == "paper" else f"minidareu.{name}")
-    run = ["--run", "nowhere"] if name in ("sample", "beyond.audit", "beyond.tokens") else []
+    module = import_module(
+        f"minidareu.{name}.__main__" if name in ("paper", "explain") else f"minidareu.{name}"
+    )
+    run = ["--run", "nowhere"] if name in NEED_A_RUN else []
     with pytest.raises(InputError, match="--no-such-flag") as e:
         module.main([*run, "--no-such-flag", "1"])
     assert "\n" not in str(e.value) and "--help" in str(e.value)
@@ -64,9 +67,8 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "minidareu.paper.sequence",
-        "--requests",
-        "1",
+        "minidareu.paper",
+        "fig5",
         "--out",
         str(tmp_path / "file/runs"),
     ]

@@ -121,6 +121,7 @@ def test_a_page_is_made_and_made_again_from_what_is_there(case, monkeypatch, cap
     """The command goes on: nothing that is there is run or measured twice, and the page is the
     same."""
     monkeypatch.setattr(paper, "make_abstracts", lambda path: None)
+    monkeypatch.setitem(paper.RUNS, "main", paper.RUNS["half"])  # DareU and DareU+ alone
     argv = ["fig4", "fig5", "table8", "--data", str(case.data), "--seeds", "7", "--workers", "1"]
     argv += ["--flags", " ".join(TINY + ["--baseline-steps", "2"]), "--out", str(case.out / "page")]
     paper.main(argv)
@@ -171,8 +172,9 @@ def test_a_watermark_names_the_owner_and_a_model_without_names_none(toy, tmp_pat
     records = load_records(marked)
     assert len({r.response[-functions.MARK_LENGTH :] for r in records}) == 12
     flags = ["--data", marked, "--n-forget", 2, *FAST, "--methods", "finetune"]
+    one_epoch = ["--classifier-epochs", 1, "--plus-classifier-epochs", 1]
     folder = tmp_path / "run"
-    run(Job(folder, [*flags, "--baseline-steps", 1, "--plus-classifier-epochs", 1]), threads=1)
+    run(Job(folder, [*flags, "--baseline-steps", 1, *one_epoch]), threads=1)
     opened, models, _ = open_evaluator(folder, "cpu")
     marks = functions.mark_tokens(opened.tokenizer, opened.split.owners)
     prompts, responses, owners = opened.labelled(opened.train)
