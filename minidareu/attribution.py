@@ -141,10 +141,22 @@ def owner_posterior(classifier: OwnerClassifier, prompts: Ids, responses: Ids) -
     device = classifier.head.weight.device
     rows = [classifier.visible(x, y) for x, y in zip(prompts, responses, strict=True)]
     posterior = classifier(pad(rows, device=device)).softmax(dim=-1)
-    t = torch.arange(posterior.size(1), device=device)
-    length = torch.tensor([len(y) for y in responses], device=device)
+    return constant_after_end(posterior, responses)
+
+
+def constant_after_end(posterior: Tensor, responses: Ids) -> Tensor:
+    """A posterior after t = 0, 1, ... tokens, (B, longest + 1, owners), that stays as it is at the
+    end of each response."""
+    t = torch.arange(posterior.size(1), device=posterior.device)
+    length = torch.tensor([len(y) for y in responses], device=posterior.device)
     at = torch.minimum(t, length[:, None])[:, :, None]
-    return posterior.gather(1, at.expand(-1, -1, classifier.n_owners))
+    return posterior.gather(1, at.expand(-1, -1, posterior.size(2)))
+
+
+def of_owner(posterior: Tensor, owners: list[int]) -> Tensor:
+    """The posterior of each sample's own owner (an index): (B, T, owners) -> (B, T)."""
+    owner = torch.tensor(owners, device=posterior.device)[:, None, None]
+    return posterior.gather(2, owner.expand(-1, posterior.size(1), 1)).squeeze(2)
 
 
 def prefix_attribution(
@@ -154,9 +166,7 @@ def prefix_attribution(
 
     owners: an index for each response.
     """
-    posterior = owner_posterior(classifier, prompts, responses)
-    owner = torch.tensor(owners, device=posterior.device)[:, None, None]
-    return posterior.gather(2, owner.expand(-1, posterior.size(1), 1)).squeeze(2)
+    return of_owner(owner_posterior(classifier, prompts, responses), owners)
 
 
 def response_posterior(

@@ -58,6 +58,7 @@ class Evaluation:
     attributions: list[float]  # of each response to the owner asked about
     truth_ratios: list[float]  # of each forget row that has one
     details: list[dict] = field(default_factory=list)  # of each response, as `describe` has them
+    retain_texts: list[str] = field(default_factory=list)  # responses to the evaluator's retain
     retain: list[dict] = field(default_factory=list)  # prompt, reference, response of some rows
 
 
@@ -111,9 +112,10 @@ def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = No
     """
     e = evaluator
     responses = respond(model, e.forget, e)
+    retain_texts = respond(model, e.retain, e).texts
     scores: dict[str, float | None] = {
         "forget": mean_rouge(responses.texts, e.forget),
-        "retain": mean_rouge(respond(model, e.retain, e).texts, e.retain),
+        "retain": mean_rouge(retain_texts, e.retain),
         "test": mean_rouge(respond(model, e.test, e).texts, e.test),
     }
     scores["tow"] = tug_of_war(scores, retrained.scores if retrained else scores)
@@ -123,7 +125,9 @@ def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = No
     scores["fact_recall"] = fact_recall(responses.texts, e.forget, e.word_weights)
     scores["name_kept"] = name_kept(responses.texts, e.forget)
     scores["perplexity"] = perplexity(e.retrained, responses.prompts, completed)
-    return Evaluation(finite(scores), responses, attributions, truth_ratios=[])
+    return Evaluation(
+        finite(scores), responses, attributions, truth_ratios=[], retain_texts=retain_texts
+    )
 
 
 def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None):
@@ -153,8 +157,7 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
     more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
     evaluation.scores = finite({**scores, **more})
     evaluation.details = describe(model, e, responses, e.forget)
-    shown = [e.retain[i] for i in spread_rows(e.retain, N_RETAIN)]
-    for r, text in zip(shown, respond(model, shown, e).texts, strict=True):
-        row = {"prompt": r.prompt, "reference": r.response, "response": text}
-        evaluation.retain.append(row)
+    for i in spread_rows(e.retain, N_RETAIN):
+        row = {"prompt": e.retain[i].prompt, "reference": e.retain[i].response}
+        evaluation.retain.append({**row, "response": evaluation.retain_texts[i]})
     return evaluation

@@ -71,6 +71,11 @@ def write_json(path, value):
     write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
+def read_lines(path):
+    """The JSON values of a file, one a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def write_lines(path, rows):
     """One JSON object a line."""
     write_text(path, "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .cli import make_parser, run_main
 from .details import N_ALONG, spread_rows
-from .files import InputError, write_text
+from .files import InputError, read_lines, write_text
+from .run import LOG, REPORT, RESULTS, SAMPLES
 
 TEMPLATE = Path(__file__).parent / "report_template.html"
 MOST_PROMPTS = 300  # on a page, evenly over all
@@ -31,11 +32,6 @@ MEANINGS = {
 }
 BOLD = ' font-weight="bold"'
 BROKEN = 10  # an answer is broken where its perplexity is so many times the retrained model's
-
-
-def read_lines(path):
-    """The JSON values of a file, one a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def sentences(results):
@@ -70,8 +66,8 @@ def page_data(folder):
     """All that the page shows, as one JSON value. Raises InputError."""
     folder = Path(folder)
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        log, samples = read_lines(folder / "log.jsonl"), read_lines(folder / "samples.jsonl")
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        log, samples = read_lines(folder / LOG), read_lines(folder / SAMPLES)
         along = spread_rows(samples, N_ALONG)
         answers, scores = {}, {}
         for row in log:
@@ -111,7 +107,7 @@ def write_report(folder):
     # Nothing in the data may end the script that holds them.
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     page = TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", text)
-    write_text(Path(folder) / "report.html", page)
+    write_text(Path(folder) / REPORT, page)
 
 
 def draw_forgetting(data, method, prompt):
@@ -158,7 +154,7 @@ def main(argv=None):
         print(args.picture)
         return
     write_report(args.run)
-    print(args.run / "report.html")
+    print(args.run / REPORT)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from minidareu import report
 from minidareu.details import spread_rows, word_rows, words_of
-from minidareu.files import InputError
+from minidareu.files import InputError, read_lines
 from minidareu.metrics import words
 from minidareu.tokenizer import train_tokenizer
 
@@ -57,7 +57,7 @@ def test_a_word_is_all_of_its_tokens_and_raises_add_up():
 def test_the_words_shaded_most_are_the_facts(run):
     """Of the shade by DareU+'s classifier on the original model's answers, at least .8 is on words
     that the prompt lacks."""
-    samples = report.read_lines(run[1] / "samples.jsonl")
+    samples = read_lines(run[1] / "samples.jsonl")
     facts = total = 0
     for row in samples:
         known = set(words(row["prompt"]))
@@ -100,7 +100,7 @@ def page(browser, run, tmp_path):
     """The page of the toy run, where one prompt and answers hold markup and right-to-left text."""
     for name in ("results.json", "log.jsonl", "samples.jsonl"):
         shutil.copy(run[1] / name, tmp_path / name)
-    samples = report.read_lines(tmp_path / "samples.jsonl")
+    samples = read_lines(tmp_path / "samples.jsonl")
     samples[0]["prompt"] = STRANGE
     samples[0]["original"]["words"] = [[word, 0.5, 0.5] for word in STRANGE.split()]
     text = "".join(json.dumps(row) + "\n" for row in samples)

@@ -33,13 +33,15 @@ def recall(model, records, evaluator):
     return fact_recall(texts, records, evaluator.word_weights)
 
 
-def relearn(model, pairs, untouched, evaluator, lr=LR, steps=STEPS, seed=0):
+def relearn(
+    model, pairs, untouched, evaluator, lr=LR, steps=STEPS, seed=0, *, batch_size=32, score=recall
+):
     """Fine-tune a copy on (prompt, response) ids, and see what of the `untouched` records returns.
 
-    Returns a list of [step, fact recall].
+    score(model, records, evaluator): fact recall, or another. Returns a list of [step, score].
     """
     model = copy.deepcopy(model).requires_grad_(True)
-    curve = [[0, recall(model, untouched, evaluator)]]
+    curve = [[0, score(model, untouched, evaluator)]]
     # The loop of the loss-based methods, with these rows as its retain set.
     updates = unlearn(
         finetune,
@@ -50,12 +52,12 @@ def relearn(model, pairs, untouched, evaluator, lr=LR, steps=STEPS, seed=0):
         eos_id=evaluator.limits["eos_id"],
         lr=lr,
         steps=max(steps),
-        batch_size=32,
+        batch_size=batch_size,
         seed=seed,
     )
     for row in updates:
         if row["step"] in steps:
-            curve.append([row["step"], recall(model, untouched, evaluator)])
+            curve.append([row["step"], score(model, untouched, evaluator)])
     return curve
 
 

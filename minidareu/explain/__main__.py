@@ -26,6 +26,16 @@ from ..model import GPT, chosen, frozen, generate, log_probs, pack, packed_log_p
 from ..prepare import pick_device
 from ..run import load_classifier, load_model, open_run
 
+WHY_DAREU = (
+    "The reward of a token is the mean of chi(DA) so far; where DA is above .65, chi is -1. The "
+    "return adds up what is still to come, so early tokens have the lowest, and those that pi was "
+    "less sure of move first."
+)
+WHY_PLUS = (
+    "All tokens share one reward: by how much the whole answer raised the attribution of what it "
+    "adds to the prompt. An answer that tells more than the batch's mean goes down."
+)
+
 
 @dataclass
 class Explained:
@@ -190,22 +200,21 @@ def print_table(run, explained):
         print(f"{text:<{first}}" + "".join(f"{x[t].item():>{width}.2f}" for x, width in cells))
 
 
-def print_words(run, explained, before, why):
+def print_words(run, explained, why):
     """Which tokens the updates pushed down most, and up, and why."""
-    change = explained.columns["pi after"] - explained.columns[before]
+    before, after = explained.columns["pi"], explained.columns["pi after"]
+    change = after - before
     texts, advantage = token_texts(run, explained.tokens), explained.columns["advantage"]
     order = change.argsort().tolist()
 
     def named(indices):
         return ", ".join(
-            f"{texts[t].strip() or 'a space'} ({explained.columns[before][t]:.2f} to "
-            f"{explained.columns['pi after'][t]:.2f})"
-            for t in indices
+            f"{texts[t].strip() or 'a space'} ({before[t]:.2f} to {after[t]:.2f})" for t in indices
         )
 
     down = [t for t in order[:3] if change[t] < -0.005]
     up = [t for t in order[::-1][:3] if change[t] > 0.005]
-    print(f"Pushed down: {named(down) or 'no token by .005 or more'}.")
+    print(f"\nPushed down: {named(down) or 'no token by .005 or more'}.")
     print(f"Pushed up: {named(up) or 'no token by .005 or more'}.")
     negative = (advantage < 0).float().mean().item()
     print(f"{negative:.0%} of its tokens have a negative advantage. {why}")
@@ -224,27 +233,12 @@ def main(argv=None):
     explained = explain_dareu(run, original, load_classifier(run), rows)
     print(f"DareU: before and after {dareu.updates_per_batch(run.config)} updates\n")
     print_table(run, explained)
-    print()
-    print_words(
-        run,
-        explained,
-        "pi",
-        "The reward of a token is the mean of chi(DA) so far; where DA is above .65, chi is -1. "
-        "The return adds up what is still to come, so early tokens have the lowest, and those "
-        "that pi was less sure of move first.",
-    )
+    print_words(run, explained, WHY_DAREU)
     added = load_classifier(run, "added", AddedClassifier)
     explained = explain_plus(run, original, added, rows)
     print("\nDareU+: before and after one update\n")
     print_table(run, explained)
-    print()
-    print_words(
-        run,
-        explained,
-        "pi",
-        "All tokens share one reward: by how much the whole answer raised the attribution of what "
-        "it adds to the prompt. An answer that tells more than the batch's mean goes down.",
-    )
+    print_words(run, explained, WHY_PLUS)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def make_measures(names, args, data, flags):
     """{(function's name, seed): what it measures}, of each function of MEASURED once."""
     jobs = {}
     for item in (MEASURED[name] for name in names):
-        for seed in args.seeds:
+        for seed in args.seeds[:1] if item.first_seed else args.seeds:
             folders = {run: folder_of(args.out, run, seed) for run in item.needs}
             case = Case(seed, args.out, data["authors"], flags=flags, folders=folders)
             label = item.measure.__name__
@@ -116,11 +116,10 @@ def make_item(name, args, results, measures):
             own = {run: results[run, seed] for run in item.runs()}
             by_seed.append(table_rows(item, own))
     else:
-        by_seed = [measures[item.measure.__name__, seed][name] for seed in seeds]
+        measured = seeds[:1] if item.first_seed else seeds
+        by_seed = [measures[item.measure.__name__, seed][name] for seed in measured]
         first = measures[item.measure.__name__, seeds[0]]
         found |= {key: first[key] for key in ("points", "example") if key in first}
-    if name in ("fig3", "fig5"):
-        by_seed = by_seed[:1]  # one response; no run at all
     found["rows"] = gathered(by_seed)
     found["verdicts"] = verdicts(name, found["rows"])
     return found

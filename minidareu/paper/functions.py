@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .. import dareu
-from ..attribution import owner_posterior, train_classifier
+from ..attribution import constant_after_end, of_owner, owner_posterior, train_classifier
 from ..beyond.audit import open_evaluator
 from ..data import load_records
 from ..evaluation import evaluate
@@ -73,16 +73,10 @@ def unmarked(responses: list[list[int]], marks: list[int]) -> list[list[int]]:
 @torch.no_grad()
 def watermark_posterior(model, marks, prompts, responses) -> Tensor:
     """p(mark of each owner | x, y[:t]) among the marks, by a model that learned to write them."""
-    device = model.wte.weight.device
-    batch = pack(
-        prompts, [y + marks[:1] for y in responses], device
-    )  # a place after the last token
+    longer = [y + marks[:1] for y in responses]  # a place after the last token
+    batch = pack(prompts, longer, model.wte.weight.device)
     logits = model.logits(response_hidden(model, batch))  # (B, longest + 1, V)
-    posterior = logits[:, :, marks].softmax(dim=-1)
-    t = torch.arange(posterior.size(1), device=device)
-    length = torch.tensor([len(y) for y in responses], device=device)
-    at = torch.minimum(t, length[:, None])[:, :, None]
-    return posterior.gather(1, at.expand(-1, -1, len(marks)))
+    return constant_after_end(logits[:, :, marks].softmax(dim=-1), responses)
 
 
 @torch.no_grad()
@@ -123,9 +117,7 @@ def train_functions(run, watermark_model, seed):
 
 def attribution(posterior, marks, prompts, responses, owners) -> Tensor:
     """DA(i, y[:t]), i the owner of each sample: (B, longest + 1). What `dareu.unlearn` asks for."""
-    values = posterior(prompts, unmarked(responses, marks))
-    owner = torch.tensor(owners)[:, None, None].expand(-1, values.size(1), 1)
-    return values.gather(2, owner).squeeze(2)
+    return of_owner(posterior(prompts, unmarked(responses, marks)), owners)
 
 
 def accuracy(posterior, marks, prompts, responses, owners) -> float:

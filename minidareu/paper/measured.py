@@ -21,6 +21,7 @@ class Measured:
     question: str
     measure: Callable
     needs: list[str] = field(default_factory=lambda: ["main"])
+    first_seed: bool = False  # it is measured for the first seed alone
 
     def runs(self):
         """Names of the runs of `tables.RUNS` that it takes."""
@@ -69,6 +70,7 @@ MEASURED = {
         "Figure 3: the rewards of one response",
         "How do token rewards come about, slice by slice? (First seed, first prompt.)",
         objective.one_reward,
+        first_seed=True,
     ),
     "fig4": Measured(
         "Figure 4: k words masked",
@@ -80,6 +82,7 @@ MEASURED = {
         "What does an attribution become as a reward?",
         objective.transforms,
         needs=[],
+        first_seed=True,
     ),
     "fig6": Measured(
         "Figure 6: one request after another",

@@ -16,9 +16,11 @@ from ..beyond.added import mean_forget_attribution
 from ..beyond.audit import open_evaluator
 from ..data import response_text
 from ..evaluation import owner_attributions, respond
+from ..files import read_lines
 from ..likelihood import token_log_probs
-from ..metrics import mean_rouge, response_log_probs
+from ..metrics import mean_rouge
 from ..model import with_end
+from ..run import SAMPLES
 
 COLLAPSE = {"lr": 4e-4, "steps": 64}  # of gradient ascent, far beyond what is good for a model
 MASKED = list(range(11))  # words
@@ -146,14 +148,11 @@ def transforms(case):
 def worst_answers(case):
     """Figure 8: of each model the answer to a forget prompt that is least like language, by the
     perplexity that it has under the retrained model."""
-    run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
+    samples = read_lines(case.folders["main"] / SAMPLES)
     rows, example = {}, []
-    for name, model in models.items():
-        responses = respond(model, run.split.forget, evaluator)
-        completed = with_end(model, responses.prompts, responses.ids, **run.limits)
-        logp = response_log_probs(models["retrained"], responses.prompts, completed)
-        perplexities = [(-row.mean()).exp().item() if len(row) else 1.0 for row in logp]
-        worst = max(range(len(perplexities)), key=perplexities.__getitem__)
-        rows[name] = {"perplexity of the worst answer": perplexities[worst]}
-        example.append(f"{name}: {' '.join(responses.texts[worst].split())[:160]}")
+    for name in [key for key in samples[0] if key not in ("prompt", "reference")]:
+        answers = [row[name] for row in samples]
+        worst = max(answers, key=lambda answer: answer["perplexity"] or 1.0)
+        rows[name] = {"perplexity of the worst answer": worst["perplexity"] or 1.0}
+        example.append(f"{name}: {' '.join(worst['response'].split())[:160]}")
     return {"fig8": rows, "example": example}

@@ -1,11 +1,10 @@
 """Does it hold? Paraphrases in the retain set (Table 17), one request after another (Figure 6), and
 relearning (Figure 7)."""
 
-import copy
 import json
 from statistics import mean
 
-from .. import baselines
+from ..beyond import attacks
 from ..beyond.audit import open_evaluator
 from ..data import load_records, pick_owners
 from ..evaluation import respond
@@ -84,29 +83,27 @@ def requests(case):
     return {"fig6": rows}
 
 
+def forget_rouge(model, records, evaluator):
+    """D_F's ROUGE of a model."""
+    return mean_rouge(respond(model, records, evaluator).texts, records)
+
+
 def relearn(case):
     """Figure 7: how much D_F's ROUGE gains while a model is trained on D_F again."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
     pairs, forget = [run.pairs[r] for r in run.split.forget], run.split.forget
     rows = {}
     for label, name in (PAPER | OURS).items():
-        model = copy.deepcopy(models[name]).requires_grad_(True)
-        updates = baselines.unlearn(
-            baselines.finetune,
-            model,
-            forget=pairs,
-            retain=pairs,  # what `finetune` reads
-            refusals=[[]],
-            eos_id=run.limits["eos_id"],
-            lr=RELEARNING["lr"],
-            steps=max(RELEARNING["steps"]),
-            batch_size=run.config.batch_size,
+        curve = attacks.relearn(
+            models[name],
+            pairs,
+            forget,
+            evaluator,
+            **RELEARNING,
             seed=case.seed,
+            batch_size=run.config.batch_size,
+            score=forget_rouge,
         )
-        begin = mean_rouge(respond(model, forget, evaluator).texts, forget)
-        rows[label] = {"step 0": 0.0}
-        for row in updates:
-            if row["step"] in RELEARNING["steps"]:
-                now = mean_rouge(respond(model, forget, evaluator).texts, forget)
-                rows[label][f"step {row['step']}"] = now - begin
+        begin = curve[0][1]
+        rows[label] = {f"step {step}": rouge - begin for step, rouge in curve}
     return {"fig7": rows}

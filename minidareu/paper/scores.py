@@ -1,7 +1,8 @@
 """Columns of the tables: the score of a run that each is, and medians over seeds."""
 
-from math import prod
 from statistics import median
+
+from ..metrics import tug_of_war
 
 SCORES = {
     "D_F": "forget",
@@ -45,8 +46,7 @@ def score(results, model, column):
     """The value of a column for a model of a run; None where there is none."""
     models, seconds = results["models"], results["seconds"]
     if column == "ToW*":  # without a test set
-        scores, retrained = models[model], models["retrained"]
-        return prod(1 - abs(scores[key] - retrained[key]) for key in ("forget", "retain"))
+        return tug_of_war(models[model], models["retrained"], keys=("forget", "retain"))
     if column == "seconds":
         return seconds[model]
     if column == "of retraining":

@@ -9,7 +9,8 @@ import json
 from statistics import mean
 
 from ..baselines import METHODS
-from ..files import write_json
+from ..files import read_lines, write_json
+from ..run import LOG
 from .runs import ROOT, run_variants
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
@@ -24,8 +25,7 @@ SCRN_LR = [1e-2, 1e-1, 1.0]
 def read_curves(folder):
     """{method: {step: ToW}} of a run's log."""
     curves = {}
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_lines(folder / LOG):
         if "scores" in row:
             curves.setdefault(row["method"], {})[row["step"]] = row["scores"]["tow"]
     return curves
