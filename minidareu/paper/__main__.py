@@ -23,7 +23,7 @@ from ..cli import make_parser, run_main
 from ..files import InputError, find, write, write_json, write_text
 from .measured import MEASURED, measure
 from .render import render, verdicts
-from .runs import DATA, ROOT, Case, Job, run_all
+from .runs import DATA, ROOT, Case, folder_of, run_variants
 from .scores import gathered, table_rows
 from .search import search
 from .tables import RUNS, TABLES
@@ -64,26 +64,15 @@ def make_abstracts(path):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def folder_of(out, name, seed):
-    """Where a run is."""
-    return out / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', name)}-seed{seed}"
-
-
 def make_runs(names, args, data, flags):
-    """{(run, seed): results} of these of RUNS, those first whose models the others take over."""
-
-    def job(name, seed):
-        r = RUNS[name]
-        given = ["--data", data[r.data], *DATA_FLAGS[r.data], *flags, "--seed", seed, *r.flags]
-        return Job(folder_of(args.out, name, seed), given, folder_of(args.out, r.base, seed))
-
-    bases = list(dict.fromkeys(RUNS[name].base for name in names))
-    rest = [name for name in names if name not in bases]
-    results = {}
-    for group in (bases, rest):
-        jobs = {(name, seed): job(name, seed) for name in group for seed in args.seeds}
-        results |= run_all(jobs, args.workers)
-    return results
+    """{(run, seed): results} of these of RUNS, and of those whose models they take over."""
+    names = list(dict.fromkeys([*(RUNS[name].base for name in names), *names]))
+    bases = {name: RUNS[name].base for name in names}
+    variants = {}
+    for name in names:
+        run = RUNS[name]
+        variants[name] = ["--data", data[run.data], *DATA_FLAGS[run.data], *flags, *run.flags]
+    return run_variants(variants, args.seeds, args.out, args.workers, bases=bases)
 
 
 def make_measures(names, args, data, flags):

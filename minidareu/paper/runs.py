@@ -93,24 +93,31 @@ def run_all(jobs: dict, workers: int) -> dict:
     return results
 
 
-def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=()) -> dict:
+def folder_of(out: Path, label: str, seed: int) -> Path:
+    """Where a run is."""
+    return out / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', label)}-seed{seed}"
+
+
+def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=(), bases=None) -> dict:
     """{label: flags} x seeds -> {(label, seed): results}.
 
-    The first variant's runs train the models that the others of the seed take over.
+    bases: {label: label of the variant whose models it takes over}; None: the first variant's.
+    Those that others take over are run first.
     """
+    bases = bases or dict.fromkeys(variants, next(iter(variants)))
 
-    labels = list(variants)
+    def jobs(labels):
+        made = {}
+        for label in labels:
+            for seed in seeds:
+                command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
+                reuse = folder_of(out, bases[label], seed)
+                made[label, seed] = Job(folder_of(out, label, seed), command, reuse)
+        return made
 
-    def folder(label, seed):
-        return out / f"{re.sub(r'[^A-Za-z0-9.+-]+', '-', label)}-seed{seed}"
-
-    def job(label, seed):
-        command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
-        return Job(folder(label, seed), command, reuse=folder(labels[0], seed))
-
-    results = run_all({(labels[0], seed): job(labels[0], seed) for seed in seeds}, workers)
-    rest = {(label, seed): job(label, seed) for seed in seeds for label in labels[1:]}
-    return results | run_all(rest, workers)
+    first = [label for label in variants if label in bases.values()]
+    rest = [label for label in variants if label not in first]
+    return run_all(jobs(first), workers) | run_all(jobs(rest), workers)
 
 
 def spread(values) -> str:

@@ -111,6 +111,11 @@ def rows_of(run, *groups):
     return {label: (run, model) for group in groups for label, model in group.items()}
 
 
+def size_rows(model):
+    """Rows of Table 11: a model where half, as many and twice as many owners are forgotten."""
+    return {"half": ("half", model), "as many": ("main", model), "twice": ("twice", model)}
+
+
 CONTROLS = {
     "DareU, constant reward": ("constant", "dareu"),
     "DareU+, constant reward": ("constant", "dareu_plus"),
@@ -201,25 +206,11 @@ TABLES = {
     "table11": Table(
         "Table 11: the size of D_F",
         "Does it hold for half as many forget owners (1), and for twice as many (4)?",
-        {"half": ("half", "dareu"), "as many": ("main", "dareu"), "twice": ("twice", "dareu")},
+        size_rows("dareu"),
         ["D_F", "D_R", "D_test", "ToW", *OURS_TOO],
         {
-            "D_F, retraining": (
-                "D_F",
-                {
-                    "half": ("half", "retrained"),
-                    "as many": ("main", "retrained"),
-                    "twice": ("twice", "retrained"),
-                },
-            ),
-            "ToW, DareU+": (
-                "ToW",
-                {
-                    "half": ("half", "dareu_plus"),
-                    "as many": ("main", "dareu_plus"),
-                    "twice": ("twice", "dareu_plus"),
-                },
-            ),
+            "D_F, retraining": ("D_F", size_rows("retrained")),
+            "ToW, DareU+": ("ToW", size_rows("dareu_plus")),
         },
     ),
     "table12": setting_table(
