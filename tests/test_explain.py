@@ -73,3 +73,18 @@ def test_the_first_prompt_is_the_default(opened):
     asked = explain.forget_rows(opened, opened.split.forget[5].prompt)
     assert asked[0] == rows[5] and sorted(map(str, asked)) == sorted(map(str, rows))
     assert dareu.updates_per_batch(opened.config) == 20
+
+
+def test_tokens_that_move_against_their_advantage_are_named(opened, capsys):
+    tokens = opened.tokenizer.encode_ordinary(" was")[:1] * 3
+    columns = {
+        "pi": torch.tensor([0.5, 0.5, 0.5]),
+        "pi after": torch.tensor([0.2, 0.5, 0.8]),
+        "advantage": torch.tensor([1.0, 1.0, 1.0]),
+    }
+    explain.print_words(opened, explain.Explained(tokens, columns), why="")
+    text = explain.token_texts(opened, tokens)[0].strip()
+    assert f"Against their own advantage: {text}. " in capsys.readouterr().out
+    columns["advantage"] = torch.tensor([-1.0, 1.0, 1.0])
+    explain.print_words(opened, explain.Explained(tokens, columns), why="")
+    assert "Against" not in capsys.readouterr().out

@@ -216,6 +216,10 @@ def print_words(run, explained, why):
     up = [t for t in order[::-1][:3] if change[t] > 0.005]
     print(f"\nPushed down: {named(down) or 'no token by .005 or more'}.")
     print(f"Pushed up: {named(up) or 'no token by .005 or more'}.")
+    against = [t for t in down if advantage[t] > 0] + [t for t in up if advantage[t] < 0]
+    if against:
+        words = ", ".join(texts[t].strip() or "a space" for t in against)
+        print(f"Against their own advantage: {words}. Other answers and the retain rows push too.")
     negative = (advantage < 0).float().mean().item()
     print(f"{negative:.0%} of its tokens have a negative advantage. {why}")
 
