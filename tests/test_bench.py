@@ -76,6 +76,29 @@ def test_authors_of_any_number(n_owners, tmp_path):
     assert len(train) == growth.ROWS * n_owners and len(records) == 40 * n_owners
 
 
+def test_the_table_and_the_picture_of_the_cost(tmp_path, monkeypatch):
+    def made_up(n_owners, n_forget, seed, folder):
+        stage = {
+            "seconds": 2.0 + seed,
+            "of retraining": 2 / n_owners,
+            "cost model": 0.1,
+            "ToW": 0.9,
+        }
+        return {"retrained": {"seconds": n_owners}, "dareu": stage, "dareu_plus": stage}
+
+    monkeypatch.setattr(growth, "measure", made_up)
+    head, lines, figures = growth.growth(tmp_path, n_seeds=2)
+    assert [line[:3] for line in lines[:2]] == [
+        ["10", "2", "10.0 (10.0 to 10.0)"],
+        ["20", "2", "20.0 (20.0 to 20.0)"],
+    ]
+    assert all(len(line) == len(head) for line in lines)
+    assert lines[0][head.index("DareU, s")] == "2.5 (2.0 to 3.0)"
+    assert len(figures["160 owners, 2 forgotten"]) == 2 and len(figures) == 9
+    pytest.importorskip("matplotlib")
+    assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_too_many_authors_are_one_line(tmp_path):
     script = ROOT / "data/authors/prepare.py"
     command = [sys.executable, script, "--owners", "161", "--out", tmp_path / "x.jsonl"]

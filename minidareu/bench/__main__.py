@@ -2,7 +2,7 @@
 
     python -m minidareu.bench                        training, generation, update: beside peers
     python -m minidareu.bench sizes                  what each --size costs
-    python -m minidareu.bench growth                 cost as the data grow: 25 minutes
+    python -m minidareu.bench growth                 cost as the data grow: 17 minutes
 
 Needs the `bench` extra. Leaves a Markdown and a JSON file for each part in --out. Close other
 programs first.

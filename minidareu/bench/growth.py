@@ -11,6 +11,7 @@ import sys
 
 import torch
 
+from ..files import write
 from ..paper.runs import ROOT, Job, run
 from ..paper.scores import forward_rows
 from .timing import shown
@@ -39,7 +40,7 @@ def measure(n_owners, n_forget, seed, folder):
     seconds, models = results["seconds"], results["models"]
     n_forget_rows, n_retain_rows = ROWS * n_forget, ROWS * (n_owners - n_forget)
     model = forward_rows(results["config"], n_forget_rows, n_retain_rows)
-    figures = {"retraining, s": seconds["retrained"]}
+    figures = {"retrained": {"seconds": seconds["retrained"]}}
     for name in ("dareu", "dareu_plus"):
         figures[name] = {
             "seconds": seconds[name],
@@ -53,11 +54,11 @@ def measure(n_owners, n_forget, seed, folder):
 def growth(folder, n_seeds):
     """Rows of the table, a line for each number of owners and of those forgotten."""
     cases = [(n, 2) for n in OWNERS] + [(80, n) for n in FORGOTTEN if n != 2]
-    lines, figures = [], {}
+    lines, found = [], {}
     for n_owners, n_forget in cases:
         runs = [measure(n_owners, n_forget, seed, folder) for seed in range(n_seeds)]
-        figures[f"{n_owners} owners, {n_forget} forgotten"] = runs
-        cells = [str(n_owners), str(n_forget), shown([r["retraining, s"] for r in runs], 1)]
+        found[n_owners, n_forget] = runs
+        cells = [str(n_owners), str(n_forget), shown([r["retrained"]["seconds"] for r in runs], 1)]
         for name in ("dareu", "dareu_plus"):
             cells += [shown([r[name]["seconds"] for r in runs], 1)]
             cells += [shown([r[name]["of retraining"] for r in runs])]
@@ -67,7 +68,19 @@ def growth(folder, n_seeds):
             ]
         lines.append(cells)
         print("| " + " | ".join(cells) + " |", flush=True)
+    draw(found, folder)
     head = ["owners", "forgotten", "retraining, s"]
     for name in ("DareU", "DareU+"):
         head += [f"{name}, s", "of retraining", "by the cost model", "ToW"]
+    figures = {f"{n} owners, {m} forgotten": runs for (n, m), runs in found.items()}
     return head, lines, figures
+
+
+def draw(found, folder):
+    """growth.png, where matplotlib is there."""
+    try:
+        from .plot import plot_growth
+    except ImportError:
+        print("No picture: it needs matplotlib (pip install -e '.[plot]').")
+        return
+    write(folder / "growth.png", lambda path: plot_growth(found, path))

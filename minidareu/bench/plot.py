@@ -1,0 +1,40 @@
+"""The picture of the cost as the data grow (needs matplotlib, the `plot` extra)."""
+
+from statistics import median
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+LINES = {
+    "retrained": ("retraining", "k--o"),
+    "dareu": ("DareU", "b-s"),
+    "dareu_plus": ("DareU+", "r-^"),
+}
+TICKS = [1, 2, 5, 10, 20, 50, 100]  # seconds
+
+
+def plot_growth(figures, path):
+    """Seconds along the number of owners, two forgotten; and along those forgotten, of 80.
+
+    figures: {(owners, forgotten): what `growth.measure` found, one a seed}.
+    """
+    by_owners = sorted(case for case in figures if case[1] == 2)
+    by_forgotten = sorted(case for case in figures if case[0] == 80)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    panels = {"owners, two forgotten": (by_owners, 0), "forgotten, of 80 owners": (by_forgotten, 1)}
+    for ax, (title, (cases, part)) in zip(axes, panels.items(), strict=True):
+        x = [case[part] for case in cases]
+        for name, (label, style) in LINES.items():
+            seconds = [median(run[name]["seconds"] for run in figures[case]) for case in cases]
+            ax.plot(x, seconds, style, ms=5, label=label)
+        ax.set(xscale="log", yscale="log", xlabel=title)
+        ax.set_xticks(x, x)
+        ax.set_yticks(TICKS, TICKS)
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("seconds")
+    axes[0].legend()
+    figure.savefig(path, dpi=130, format="png")
+    plt.close(figure)
