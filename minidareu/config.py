@@ -15,14 +15,18 @@ REWARDS = ["slices", "token", "sequence", "constant", "random", "reversed"]
 # Flags that a dataset needs. What is given beside --preset goes before them.
 PRESETS = {
     # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
-    # includes the name, and DareU+ too rewards the whole response.
+    # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
+    # little, so they take more passes to learn, and more and smaller updates to forget.
     "tofu": dict(
         forget_fraction=0.1,
         n_embd=192,
         vocab_size=4096,
-        epochs=12,
+        epochs=24,
         plus_attribution="response",
         plus_kl_coef=0.01,
+        plus_updates=128,
+        plus_lr=1e-3,
+        plus_retain_batch=64,
     )
 }
 
