@@ -20,21 +20,25 @@ def plot_growth(figures, path):
 
     figures: {(owners, forgotten): what `growth.measure` found, one a seed}.
     """
-    by_owners = sorted(case for case in figures if case[1] == 2)
-    by_forgotten = sorted(case for case in figures if case[0] == 80)
+    by_owners = {n: runs for (n, forgotten), runs in figures.items() if forgotten == 2}
+    by_forgotten = {m: runs for (owners, m), runs in figures.items() if owners == 80}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
-    panels = {"owners, two forgotten": (by_owners, 0), "forgotten, of 80 owners": (by_forgotten, 1)}
-    for ax, (title, (cases, part)) in zip(axes, panels.items(), strict=True):
-        x = [case[part] for case in cases]
-        for name, (label, style) in LINES.items():
-            seconds = [median(run[name]["seconds"] for run in figures[case]) for case in cases]
-            ax.plot(x, seconds, style, ms=5, label=label)
-        ax.set(xscale="log", yscale="log", xlabel=title)
-        ax.set_xticks(x, x)
-        ax.set_yticks(TICKS, TICKS)
-        ax.minorticks_off()
-        ax.grid(alpha=0.3)
+    plot_seconds(axes[0], by_owners, "owners, two forgotten")
+    plot_seconds(axes[1], by_forgotten, "forgotten, of 80 owners")
     axes[0].set_ylabel("seconds")
     axes[0].legend()
     figure.savefig(path, dpi=130, format="png")
     plt.close(figure)
+
+
+def plot_seconds(ax, runs, title):
+    """Seconds of each stage along x. runs: {x: what `growth.measure` found, one a seed}."""
+    x = sorted(runs)
+    for name, (label, style) in LINES.items():
+        seconds = [median(run[name]["seconds"] for run in runs[n]) for n in x]
+        ax.plot(x, seconds, style, ms=5, label=label)
+    ax.set(xscale="log", yscale="log", xlabel=title)
+    ax.set_xticks(x, x)
+    ax.set_yticks(TICKS, TICKS)
+    ax.minorticks_off()
+    ax.grid(alpha=0.3)

@@ -204,13 +204,11 @@ def print_words(run, explained, why):
     """Which tokens the updates pushed down most, and up, and why."""
     before, after = explained.columns["pi"], explained.columns["pi after"]
     change = after - before
-    texts, advantage = token_texts(run, explained.tokens), explained.columns["advantage"]
-    order = change.argsort().tolist()
+    words = [text.strip() or "a space" for text in token_texts(run, explained.tokens)]
+    advantage, order = explained.columns["advantage"], change.argsort().tolist()
 
     def named(indices):
-        return ", ".join(
-            f"{texts[t].strip() or 'a space'} ({before[t]:.2f} to {after[t]:.2f})" for t in indices
-        )
+        return ", ".join(f"{words[t]} ({before[t]:.2f} to {after[t]:.2f})" for t in indices)
 
     down = [t for t in order[:3] if change[t] < -0.005]
     up = [t for t in order[::-1][:3] if change[t] > 0.005]
@@ -218,8 +216,8 @@ def print_words(run, explained, why):
     print(f"Pushed up: {named(up) or 'no token by .005 or more'}.")
     against = [t for t in down if advantage[t] > 0] + [t for t in up if advantage[t] < 0]
     if against:
-        words = ", ".join(texts[t].strip() or "a space" for t in against)
-        print(f"Against their own advantage: {words}. Other answers and the retain rows push too.")
+        moved = ", ".join(words[t] for t in against)
+        print(f"Against their own advantage: {moved}. Other answers and the retain rows push too.")
     negative = (advantage < 0).float().mean().item()
     print(f"{negative:.0%} of its tokens have a negative advantage. {why}")
 

@@ -102,7 +102,7 @@ def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=(), ba
     """{label: flags} x seeds -> {(label, seed): results}.
 
     bases: {label: label of the variant whose models it takes over}; None: the first variant's.
-    Those that others take over are run first.
+    Those that others take over are run first. A --data among the flags goes before the authors.
     """
     bases = bases or dict.fromkeys(variants, next(iter(variants)))
 

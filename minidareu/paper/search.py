@@ -11,7 +11,7 @@ from statistics import mean
 from ..baselines import METHODS
 from ..files import read_lines, write_json
 from ..run import LOG
-from .runs import ROOT, run_variants
+from .runs import ROOT, folder_of, run_variants
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40
@@ -71,7 +71,7 @@ def search_losses(names, out, workers, flags):
         more = [*flags, "--n-forget", n_forget]
         run_variants(variants, [seed], out, workers, flags=more)
         for lr in GRID_LR:
-            curves = read_curves(out / f"losses-{lr}-seed{seed}")
+            curves = read_curves(folder_of(out, f"losses-{lr}", seed))
             for method in names:
                 for step in GRID_STEPS:
                     tow[method].setdefault((lr, step), []).append(curves[method][step])
