@@ -10,29 +10,32 @@ import copy
 import inspect
 import math
 import time
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 
 from tqdm import tqdm
 
 from minidareu import baselines, dareu, newton
-from minidareu.attribution import OwnerClassifier, owner_accuracy, prefix_attribution
-from minidareu.attribution import train_classifier
+from minidareu.attribution import OwnerClassifier, prefix_attribution, train_classifier
 from minidareu.beyond import dareu_plus
 from minidareu.beyond.added import AddedClassifier, forget_attribution, spliced_loss
+from minidareu.beyond.controls import controlled
 from minidareu.beyond.exact import exact_attribution
-from minidareu.cli import run_main
-from minidareu.config import flags_of, parse
 from minidareu.data import load_records, response_text
-from minidareu.details import N_ALONG, spread_rows
-from minidareu.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.model import GPT
-from minidareu.pretrain import recipe, train_lm
-from minidareu.results import SHOWN, print_ceiling, print_data, print_samples, print_scores
-from minidareu.results import print_stage, write_results
-from minidareu.run import load_model, new_classifier, open_folder, prepare, pretrain_key
-from minidareu.run import read_checkpoint, stage, stage_key
-from minidareu.source import source_digest
+from minidareu.pretrain import train_lm
+from minidareu.report.details import N_ALONG, spread_rows
+from minidareu.report.printed import SHOWN, print_ceiling, print_data, print_samples, print_scores
+from minidareu.report.printed import print_stage
+from minidareu.report.written import write_results
+from minidareu.run.cli import run_main
+from minidareu.run.flags import flags_of, parse
+from minidareu.run.prepare import prepare
+from minidareu.run.source import source_digest
+from minidareu.run.stages import load_model, new_classifier, open_folder, pretrain_key
+from minidareu.run.stages import read_checkpoint, stage, stage_key
+from minidareu.scores.chunks import owner_accuracy
+from minidareu.scores.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.tokenizer import train_tokenizer
 
 
@@ -91,11 +94,13 @@ def unlearn_and_measure(run, start):
     kept = sum(state["seconds"] for state in states.values() if state["kept"])
     seconds["total"] = time.perf_counter() - began + kept
     accuracy = {
-        name: owner_accuracy(classifier, *run.labelled(run.split.test))
+        name: owner_accuracy(classifier, run.labelled(run.split.test))
         for name, classifier in classifiers.items()
     }
     memory = {name: state.get("memory") for name, state in states.items()}
-    write_results(run, evaluations, log, seconds, memory=memory, accuracy=accuracy)
+    write_results(
+        run, evaluator, evaluations, log, seconds=seconds, memory=memory, accuracy=accuracy
+    )
     print_scores(evaluations, all_scores=run.config.all_scores)
     print_ceiling(evaluations)
     print_samples(run, evaluations)
@@ -117,8 +122,7 @@ def pretrain_stage(run, name, rows):
     sequences = run.sequences(rows)
 
     def make():
-        settings = recipe(run.config)
-        model = train_lm(run.gpt_config, sequences, **settings, device=run.device, name=name)
+        model = train_lm(run.gpt_config, sequences, run.config.training, run.device, name=name)
         return {"model": model.state_dict()}
 
     key = pretrain_key(run.config, sequences)
@@ -136,34 +140,19 @@ def model_of(run, state):
 
 def classifier_stage(run):
     """Phase 1 of Algorithm 1, and DareU+'s classifier."""
-    c, rows = run.config, run.labelled(run.train)
-    settings = {"batch_size": c.classifier_batch, "seed": c.seed}
+    config, rows = run.config, run.labelled(run.train)
 
     def make():
         whole, added = classifiers_of(run).values()
-        train_classifier(
-            whole,
-            *rows,
-            epochs=c.classifier_epochs,
-            lr=c.classifier_lr,
-            order=c.classifier_batches,
-            name="classifier",
-            **settings,
-        )
-        train_classifier(
-            added,
-            *rows,
-            epochs=c.plus_classifier_epochs,
-            lr=c.plus_classifier_lr,
-            batch_loss=spliced_loss,
-            name="classifier+",
-            **settings,
-        )
+        order = config.classifier_batches
+        train_classifier(whole, rows, config.classifier_training, order)
+        training, name = config.plus_classifier_training, "classifier+"
+        train_classifier(added, rows, training, batch_loss=spliced_loss, name=name)
         return {"response": whole.state_dict(), "added": added.state_dict()}
 
     source = source_digest(train_classifier, spliced_loss, train_tokenizer, load_records)
     here = inspect.getsource(classifier_stage)
-    key = stage_key(flags_of(c, ["data", "classifier"]), rows, source, here)
+    key = stage_key(flags_of(config, ["data", "classifier"]), rows, source, here)
     state = stage(run.path("classifier"), key, make, reuse=run.reuse)
     print_stage("classifiers", state)
     return state
@@ -219,44 +208,42 @@ def unlearning_stage(run, name, start, states, models, classifiers):
 
 def method_updates(run, name, policy, models, classifiers):
     """A method's generator of updates, how many they are, and a digest of the source it runs."""
-    c = run.config
-    forget = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.request]
-    retain = [run.pairs[r] for r in run.split.retain]
+    config = run.config
+    retain = run.references(run.split.retain)
     if name == "dareu":
-        attribute = partial(prefix_attribution, classifiers["response"])
-        updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, c=c)
-        return updates, dareu.count_updates(len(forget), c), source_digest(dareu.unlearn)
+        forget = run.queries(run.request) * config.group_size
+        attribute = controlled(partial(prefix_attribution, classifiers["response"]), config.reward)
+        updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=config)
+        n_batches = math.ceil(len(forget) / config.forget_batch)
+        total = config.data_epochs * n_batches * config.updates_per_batch
+        return updates, total, source_digest(dareu.unlearn, controlled)
     if name == "dareu_plus":
-        if c.plus_attribution == "exact":
+        if config.plus_attribution == "exact":
             function = exact_attribution
             attribute = partial(exact_attribution, models["original"], models["retrained"])
         else:
             function = forget_attribution
-            classifier = classifiers[c.plus_attribution]
+            classifier = classifiers[config.plus_attribution]
             attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-        updates = dareu_plus.unlearn(policy, attribute, forget, retain, limits=run.limits, c=c)
-        return updates, c.plus_updates, source_digest(dareu_plus.unlearn, function)
+        forget, attribute = run.queries(run.request), controlled(attribute, config.reward)
+        updates = dareu_plus.unlearn(
+            policy, attribute, forget, retain, limits=run.limits, config=config
+        )
+        source = source_digest(dareu_plus.unlearn, function, controlled)
+        return updates, config.plus_updates, source
     if name == "scrn":
-        lr, eos_id = c.scrn_lr, run.limits["eos_id"]
-        updates = newton.unlearn(policy, retain, eos_id=eos_id, lr=lr, seed=c.seed)
+        eos_id = run.limits["eos_id"]
+        updates = newton.unlearn(policy, retain, eos_id, config.scrn_lr, seed=config.seed)
         return updates, newton.OUTER_STEPS, source_digest(newton.unlearn)
     loss, lr, steps = baselines.METHODS[name]
-    lr, steps = c.baseline_lr or lr, c.baseline_steps or steps
+    settings = config.baseline_settings(lr, steps)
     encode = run.tokenizer.encode_ordinary
-    updates = baselines.unlearn(
-        loss,
-        policy,
-        forget=[run.pairs[r] for r in run.request],
-        retain=retain,
-        refusals=[encode(response_text(text)) for text in baselines.REFUSALS],
-        eos_id=run.limits["eos_id"],
-        lr=lr,
-        steps=steps,
-        batch_size=c.batch_size,
-        seed=c.seed,
-    )
+    refusals = [encode(response_text(text)) for text in baselines.REFUSALS]
+    forget = run.references(run.request)
+    data = baselines.BaselineData(forget, retain, refusals, run.limits["eos_id"])
+    updates = baselines.unlearn(loss, policy, data, settings)
     source = source_digest(loss, baselines.unlearn)
-    return updates, steps, source and [source, name, lr, steps, c.batch_size]
+    return updates, settings.steps, source and [source, name, *astuple(settings)]
 
 
 def is_evaluation_step(step):

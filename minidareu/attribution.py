@@ -14,11 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .data import batches
+from .data import Ids, Labelled, batches
 from .files import InputError
-from .model import GPT, GPTConfig, pad, rows_at_once
-
-Ids = list[list[int]]  # token ids of texts
+from .model import GPT, GPTConfig, Training, pad
 
 
 class OwnerClassifier(nn.Module):
@@ -42,9 +40,16 @@ class OwnerClassifier(nn.Module):
         """Ids as `visible` gives them (B, L) -> logits over owners after each (B, L, owners)."""
         return self.head(self.trunk.hidden(idx))
 
-    def visible(self, prompt: list[int], response: list[int]) -> list[int]:
+    def visible(self, prompt: Ids, response: Ids) -> Ids:
         """What the classifier reads of a prompt and its response: a start token, the response."""
         return [self.start_id, *response]
+
+
+def whole_response_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor) -> Tensor:
+    """L_class: the mean of -log DA_c(i, y*_d). idx (B, L) padded by -1, owner (B,) -> scalar."""
+    last = (idx >= 0).sum(dim=1) - 1
+    logits = classifier(idx.clamp(min=0))[torch.arange(len(idx), device=idx.device), last]
+    return F.cross_entropy(logits, owner)
 
 
 def classifier_batches(
@@ -72,45 +77,39 @@ def classifier_batches(
 
 def train_classifier(
     classifier: OwnerClassifier,
-    prompts: list[list[int]],
-    responses: list[list[int]],
-    owners: list[int],
-    *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    seed: int,
+    rows: Labelled,
+    training: Training,
     order: str = "mixed",
-    batch_loss: Callable | None = None,
+    batch_loss: Callable = whole_response_loss,
     name: str = "classifier",
 ) -> None:
-    """Phase 1 of Algorithm 1: fit `classifier` in place to the owners (indices) of responses.
+    """Phase 1 of Algorithm 1: fit `classifier` in place to the owners of responses.
 
-    prompts, responses: lists of ids. The loss is L_class, the mean of -log DA_c(i, y*_d) over whole
-    responses, or `batch_loss(classifier, idx, owner)` with idx (B, L) padded by -1. Raises
-    InputError where the last loss is no number.
+    order: as in `classifier_batches`. batch_loss(classifier, idx, owner): idx (B, L) padded by -1,
+    owner (B,). Raises InputError where the last loss is no number.
     """
-    batch_loss = batch_loss or whole_response_loss
     device = classifier.head.weight.device
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
-    rows = [classifier.visible(x, y) for x, y in zip(prompts, responses, strict=True)]
-    lengths = [len(row) for row in rows]
-    y = torch.tensor(owners, device=device)
+    torch.manual_seed(training.seed)
+    rng = random.Random(training.seed)
+    pairs = zip(rows.prompts, rows.responses, strict=True)
+    texts = [classifier.visible(x, y) for x, y in pairs]
+    lengths = [len(text) for text in texts]
+    owner = torch.tensor(rows.owners, device=device)
     passes = [
-        classifier_batches(owners, batch_size, order, lengths, rng=rng) for _ in range(epochs)
+        classifier_batches(rows.owners, training.batch_size, order, lengths, rng=rng)
+        for _ in range(training.epochs)
     ]
     steps = sum(map(len, passes))
     optimizer = torch.optim.AdamW(
-        classifier.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        classifier.parameters(), lr=training.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=lr, total_steps=steps, pct_start=0.05
+        optimizer, max_lr=training.lr, total_steps=steps, pct_start=0.05
     )
     bar = tqdm(total=steps, desc=name, disable=None)
     for batch in (batch for one_pass in passes for batch in one_pass):
-        idx = pad([rows[i] for i in batch], value=-1, device=device)
-        loss = batch_loss(classifier, idx, y[batch])
+        idx = pad([texts[i] for i in batch], value=-1, device=device)
+        loss = batch_loss(classifier, idx, owner[batch])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
@@ -125,15 +124,10 @@ def train_classifier(
         )
 
 
-def whole_response_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor) -> Tensor:
-    """L_class: the mean of -log DA_c(i, y*_d). idx (B, L) padded by -1, owner (B,) -> scalar."""
-    last = (idx >= 0).sum(dim=1) - 1
-    logits = classifier(idx.clamp(min=0))[torch.arange(len(idx), device=idx.device), last]
-    return F.cross_entropy(logits, owner)
-
-
 @torch.no_grad()
-def owner_posterior(classifier: OwnerClassifier, prompts: Ids, responses: Ids) -> Tensor:
+def owner_posterior(
+    classifier: OwnerClassifier, prompts: list[Ids], responses: list[Ids]
+) -> Tensor:
     """p(owner | y[:t]) after t = 0, 1, ... tokens: lists of ids -> (B, longest + 1, owners).
 
     After a response's end it stays as it was there.
@@ -144,7 +138,7 @@ def owner_posterior(classifier: OwnerClassifier, prompts: Ids, responses: Ids) -
     return constant_after_end(posterior, responses)
 
 
-def constant_after_end(posterior: Tensor, responses: Ids) -> Tensor:
+def constant_after_end(posterior: Tensor, responses: list[Ids]) -> Tensor:
     """A posterior after t = 0, 1, ... tokens, (B, longest + 1, owners), that stays as it is at the
     end of each response."""
     t = torch.arange(posterior.size(1), device=posterior.device)
@@ -160,50 +154,10 @@ def of_owner(posterior: Tensor, owners: list[int]) -> Tensor:
 
 
 def prefix_attribution(
-    classifier: OwnerClassifier, prompts: Ids, responses: Ids, owners: list[int]
+    classifier: OwnerClassifier, prompts: list[Ids], responses: list[Ids], owners: list[int]
 ) -> Tensor:
     """DA(i, y[:t]), i the owner of each sample, after t = 0, 1, ... tokens: (B, longest + 1).
 
     owners: an index for each response.
     """
     return of_owner(owner_posterior(classifier, prompts, responses), owners)
-
-
-def response_posterior(
-    classifier: OwnerClassifier, prompts: Ids, responses: Ids, chunk: int = 256
-) -> Tensor:
-    """p(owner | y) of whole responses, `chunk` at a time or fewer: (B, owners)."""
-    longest = 1 + max(map(len, responses), default=0)
-    chunk = rows_at_once(longest * classifier.n_owners, most=chunk)
-    parts = []
-    for i in range(0, len(responses), chunk):
-        part = slice(i, i + chunk)
-        posterior = owner_posterior(classifier, prompts[part], responses[part])
-        parts.append(posterior[:, -1].clone())  # a view would keep all of it
-    return torch.cat(parts)
-
-
-def owner_accuracy(
-    classifier: OwnerClassifier, prompts: Ids, responses: Ids, owners: list[int]
-) -> float:
-    """Share of the responses whose most likely owner is the true one (an index)."""
-    n_true = 0
-    for i in range(0, len(owners), 1024):
-        part = slice(i, i + 1024)
-        best = response_posterior(classifier, prompts[part], responses[part]).argmax(dim=-1)
-        n_true += int((best.cpu() == torch.tensor(owners[part])).sum())
-    return n_true / len(owners)
-
-
-def control(attribution: Tensor, reward: str) -> Tensor:
-    """The attribution, or what a control puts in its place: does the reward teach anything?
-
-    "constant": 0.5; "random": uniform random numbers; "reversed": one minus it.
-    """
-    if reward == "constant":
-        return torch.full_like(attribution, 0.5)
-    if reward == "random":
-        return torch.rand_like(attribution)
-    if reward == "reversed":
-        return 1 - attribution
-    return attribution

@@ -9,12 +9,15 @@ To add one, write its function and one line in METHODS.
 """
 
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from .model import GPT, Batch, chosen, frozen, log_probs, pack_pairs
+from .data import Ids, Pair
+from .model import Batch, Policy, chosen, log_probs, pack_pairs
 from .rl import descend, kl, masked_mean
 
 REFUSALS = [
@@ -39,51 +42,51 @@ class Batches:
     n_passes: int = 0  # finished passes over the forget set
 
 
-def nll(model: GPT, batch: Batch):
+def nll(model: Policy, batch: Batch) -> Tensor:
     """-log p of each response, a sum over its tokens: (B,)."""
     return -chosen(log_probs(model, batch), batch).sum(dim=1)
 
 
-def cross_entropy(model: GPT, batch: Batch):
+def cross_entropy(model: Policy, batch: Batch) -> Tensor:
     """Mean of -log p over all response tokens of a batch."""
     return nll(model, batch).sum() / batch.mask.sum()
 
 
-def log_ratio(policy, original, batch):
+def log_ratio(policy: Policy, original: Policy, batch: Batch) -> Tensor:
     """log pi(y | x) / pi_N(y | x): (B,)."""
     with torch.no_grad():
         original_nll = nll(original, batch)
     return original_nll - nll(policy, batch)
 
 
-def kl_from_original(policy, original, batch):
+def kl_from_original(policy: Policy, original: Policy, batch: Batch) -> Tensor:
     """Mean over tokens of KL(pi_N || pi)."""
     with torch.no_grad():
         original_logp = log_probs(original, batch)
     return masked_mean(kl(original_logp, log_probs(policy, batch)), batch.mask)
 
 
-def ga(policy, original, batches):
+def ga(policy: Policy, original: Policy, batches: Batches) -> Tensor:
     """Gradient ascent: -E_{D_F}[-log pi(y | x)] (Jang et al. 2023, eq. 1; Maini et al. 2024)."""
     return -cross_entropy(policy, batches.forget)
 
 
-def finetune(policy, original, batches):
+def finetune(policy: Policy, original: Policy, batches: Batches) -> Tensor:
     """Training on, on the retain set alone: E_{D_R}[-log pi(y | x)]."""
     return cross_entropy(policy, batches.retain)
 
 
-def graddiff(policy, original, batches):
+def graddiff(policy: Policy, original: Policy, batches: Batches) -> Tensor:
     """Gradient difference: GA + E_{D_R}[-log pi(y | x)] (Liu et al. 2022; Maini et al. 2024)."""
     return ga(policy, original, batches) + finetune(policy, original, batches)
 
 
-def kl_min(policy, original, batches):
+def kl_min(policy: Policy, original: Policy, batches: Batches) -> Tensor:
     """KL minimisation: GA + E_{D_R} KL(pi_N || pi), token by token (Maini et al. 2024)."""
     return ga(policy, original, batches) + kl_from_original(policy, original, batches.retain)
 
 
-def scrub(policy, original, batches):
+def scrub(policy: Policy, original: Policy, batches: Batches) -> Tensor:
     """SCRUB (Kurmanji et al. 2023): a pass over D_F with -E_{D_F} KL(pi_N || pi), then as many
     steps with 0.99 E_{D_R}[-log pi] + 0.001 E_{D_R} KL(pi_N || pi), in turn.
     """
@@ -93,7 +96,7 @@ def scrub(policy, original, batches):
     return 0.99 * finetune(policy, original, batches) + 0.001 * kept
 
 
-def idkpo(policy, original, batches, beta=0.1):
+def idkpo(policy: Policy, original: Policy, batches: Batches, beta: float = 0.1) -> Tensor:
     """DPO towards refusals y_r, with the retain loss (Rafailov et al. 2023, eq. 7; Maini et al.
     2024): -2/beta E_{D_F} log sigmoid(beta log pi(y_r | x) / pi_N(y_r | x)
     - beta log pi(y | x) / pi_N(y | x)) + E_{D_R}[-log pi].
@@ -104,7 +107,7 @@ def idkpo(policy, original, batches, beta=0.1):
     return preference + finetune(policy, original, batches)
 
 
-def npo(policy, original, batches, beta=0.1):
+def npo(policy: Policy, original: Policy, batches: Batches, beta: float = 0.1) -> Tensor:
     """Negative preference optimization (Zhang et al. 2024, eq. 3):
     -2/beta E_{D_F} log sigmoid(-beta log pi(y | x) / pi_N(y | x)).
     """
@@ -112,12 +115,14 @@ def npo(policy, original, batches, beta=0.1):
     return -2 / beta * F.logsigmoid(-beta * ratio).mean()
 
 
-def npo_retain(policy, original, batches):
+def npo_retain(policy: Policy, original: Policy, batches: Batches) -> Tensor:
     """NPO + E_{D_R}[-log pi(y | x)] (Zhang et al. 2024)."""
     return npo(policy, original, batches) + finetune(policy, original, batches)
 
 
-def simnpo(policy, original, batches, beta=2.5, gamma=0.0):
+def simnpo(
+    policy: Policy, original: Policy, batches: Batches, beta: float = 2.5, gamma: float = 0.0
+) -> Tensor:
     """Simple NPO, without pi_N, with the retain loss (Fan et al. 2024):
     -2/beta E_{D_F} log sigmoid(-beta/|y| log pi(y | x) - gamma) + E_{D_R}[-log pi].
     """
@@ -126,24 +131,25 @@ def simnpo(policy, original, batches, beta=2.5, gamma=0.0):
     return forget + finetune(policy, original, batches)
 
 
-def middle_states(model: GPT, batch: Batch):
+def middle_states(model: Policy, batch: Batch) -> Tensor:
     """Hidden states after half of the blocks, before each token of a response: (B, T, C)."""
-    states = model.activations(batch.idx, n_blocks=max(1, len(model.h) // 2))
+    states = model.hidden(batch.idx, depth=0.5)
     return states.gather(1, batch.before[:, :, None].expand(-1, -1, states.size(-1)))
 
 
-def rmu(policy, original, batches, c=5.0, alpha=10.0):
+def rmu(
+    policy: Policy, original: Policy, batches: Batches, c: float = 5.0, alpha: float = 10.0
+) -> Tensor:
     """Representation misdirection (Li et al. 2024), h the hidden states of a middle layer:
     E_{D_F} |h - c |h_N| u|^2 + alpha E_{D_R} |h - h_N|^2, u one random direction, |h_N| the length
     that h has on D_F, so that c needs no tuning (adaptive RMU, Huu-Tien et al. 2024). Squares are
     means over channels.
     """
-    u = torch.rand(policy.config.n_embd, generator=torch.Generator().manual_seed(0))
-    u = u.to(policy.wte.weight)
-    u = u / u.norm()
     with torch.no_grad():
         original_forget = middle_states(original, batches.forget)
         original_retain = middle_states(original, batches.retain)
+    u = torch.rand(policy.width, generator=torch.Generator().manual_seed(0)).to(original_forget)
+    u = u / u.norm()
     target = c * original_forget.norm(dim=-1, keepdim=True) * u
     away = (middle_states(policy, batches.forget) - target) ** 2
     near = (middle_states(policy, batches.retain) - original_retain) ** 2
@@ -152,7 +158,7 @@ def rmu(policy, original, batches, c=5.0, alpha=10.0):
     return forget + alpha * retain
 
 
-def undial(policy, original, batches, beta=10.0):
+def undial(policy: Policy, original: Policy, batches: Batches, beta: float = 10.0) -> Tensor:
     """Self-distillation on adjusted logits (Dong et al. 2024):
     E_{D_F} CE(softmax(z_N - beta 1_y), pi), z_N the original model's logits.
     """
@@ -181,32 +187,56 @@ METHODS = {
 }
 
 
-def unlearn(
-    loss_function, policy, forget, retain, *, refusals, eos_id, lr, steps, batch_size, seed
-):
-    """Make `policy` forget, in place: a generator that yields a dict of figures after each step.
+@dataclass
+class BaselineData:
+    """What the methods may train on: prompts and references, and refusals, as ids."""
 
-    policy: the original model pi_N. forget, retain: (prompt, response) ids. refusals: ids of each.
+    forget: list[Pair]
+    retain: list[Pair]
+    refusals: list[Ids]
+    eos_id: int
+
+
+@dataclass
+class BaselineSettings:
+    """How a loss is minimised."""
+
+    lr: float
+    steps: int
+    batch_size: int
+    seed: int
+
+
+def unlearn(
+    loss_function: Callable, policy: Policy, data: BaselineData, settings: BaselineSettings
+) -> Iterator[dict]:
+    """Make `policy`, the original model, forget, in place.
+
+    A generator: yields a dict of figures after each step.
+
     A batch takes forget rows in turn, shuffled anew each epoch, and as many retain rows at random.
     """
-    torch.manual_seed(seed)
-    rng, device = random.Random(seed), policy.wte.weight.device
-    original = frozen(policy)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
-    queue, n_passes = [], -1
-    for step in range(1, steps + 1):
+    torch.manual_seed(settings.seed)
+    rng = random.Random(settings.seed)
+    original = policy.snapshot()
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0
+    )
+    queue: list[Pair] = []
+    n_passes = -1
+    for step in range(1, settings.steps + 1):
         if not queue:
-            queue = rng.sample(forget, len(forget))
+            queue = rng.sample(data.forget, len(data.forget))
             n_passes += 1
-        rows, queue = queue[:batch_size], queue[batch_size:]
-        refused = [(x, rng.choice(refusals)) for x, _ in rows]
-        retained = rng.sample(retain, min(batch_size, len(retain)))
+        rows, queue = queue[: settings.batch_size], queue[settings.batch_size :]
+        refused = [(x, rng.choice(data.refusals)) for x, _ in rows]
+        retained = rng.sample(data.retain, min(settings.batch_size, len(data.retain)))
         batches = Batches(
-            forget=pack_pairs(rows, eos_id, device),
-            refusal=pack_pairs(refused, eos_id, device),
-            retain=pack_pairs(retained, eos_id, device),
+            forget=pack_pairs(rows, data.eos_id, policy.device),
+            refusal=pack_pairs(refused, data.eos_id, policy.device),
+            retain=pack_pairs(retained, data.eos_id, policy.device),
             n_passes=n_passes,
         )
         loss = loss_function(policy, original, batches)
-        descend(optimizer, loss)
-        yield {"step": step, "loss": loss.item()}
+        gradient_norm = descend(optimizer, loss)
+        yield {"step": step, "loss": loss.item(), "gradient_norm": gradient_norm}

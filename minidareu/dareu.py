@@ -34,15 +34,19 @@ Shapes: B responses, T tokens of a response (its end of text counts), V vocabula
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import rl
-from .attribution import control
-from .data import shuffled_batches
-from .model import GPT, Batch, chosen, frozen, generate, log_probs, next_log_probs, pack
-from .model import pack_pairs, packed_log_probs, pad, response_hidden, with_end
+from .data import Ids, Pair, shuffled_batches
+from .model import Batch, Policy, chosen, log_probs, next_log_probs, pack, pack_pairs
+from .model import packed_log_probs, pad, response_hidden, with_end
+
+Attribute = Callable[[list[Ids], list[Ids], list[int]], Tensor]  # see `prefix_attribution`
+Query = tuple[Ids, int]  # a forget prompt q_d, and the index of its owner
+Config = Any  # the settings, by the paper's names: the flags of train.py (run/flags.py)
 
 
 def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
@@ -65,43 +69,41 @@ def slice_ends(length: int, slices: int) -> list[int]:
 
 
 def token_rewards(
-    attribution: Tensor,
-    kl: Tensor,
-    lengths: Tensor,
-    slices: int,
-    kl_coef: float,
-    c_seg: float = 1.05,
-    eps: float = 1e-4,
+    attribution: Tensor, kl: Tensor, lengths: Tensor, slices: int, kl_coef: float, **chi: float
 ) -> Tensor:
     """r_t = 1/(t+1) sum_{t'=1}^{t+1} chi(DA(i, y[:end of slice of t'])) - lambda KL_t  (Fig. 3).
 
     attribution: (B, T + 1), after 0 .. T tokens, to the owner of each sample; kl: (B, T);
-    lengths: (B,). Returns (B, T), zero after a response's end.
+    lengths: (B,); chi: keywords of `transform`. Returns (B, T), zero after a response's end.
     """
     ends = pad([slice_ends(n, slices) for n in lengths.tolist()], device=kl.device)  # (B, T)
-    scores = transform(attribution, c_seg, eps).gather(1, ends)
+    scores = transform(attribution, **chi).gather(1, ends)
     count = torch.arange(1, kl.size(1) + 1, device=kl.device)  # t + 1
     prefix_mean = scores.cumsum(dim=1) / count
     mask = count <= lengths[:, None]
     return (prefix_mean - kl_coef * kl) * mask
 
 
-def sequence_rewards(
-    attribution: Tensor,
-    kl: Tensor,
-    lengths: Tensor,
-    kl_coef: float,
-    c_seg: float = 1.05,
-    eps: float = 1e-4,
-) -> Tensor:
-    """The design without slices (App. F.1): chi(DA(i, y)) of the whole response, at its last token.
+@dataclass
+class Learner:
+    """What Algorithm 1 trains, and what it holds it to."""
 
-    Arguments and result as in `token_rewards`.
-    """
-    last = lengths[:, None] - 1
-    whole = transform(attribution, c_seg, eps).gather(1, last + 1)
-    t = torch.arange(kl.size(1), device=kl.device)
-    return torch.where(t == last, whole, 0.0) - kl_coef * kl * (t <= last)
+    policy: Policy  # pi
+    original: Policy  # pi_N
+    value_head: nn.Linear  # V
+    optimizer: torch.optim.Optimizer
+    config: Config
+
+
+def make_learner(policy: Policy, config: Config) -> Learner:
+    """Line 10. V is a linear head on the policy's last hidden states, from zero."""
+    original = policy.snapshot()
+    value_head = nn.Linear(policy.width, 1, device=policy.device)
+    nn.init.zeros_(value_head.weight)
+    nn.init.zeros_(value_head.bias)
+    parameters = [*policy.parameters(), *value_head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.rl_lr, weight_decay=0)
+    return Learner(policy, original, value_head, optimizer, config=config)
 
 
 @dataclass
@@ -109,37 +111,42 @@ class Rollout:
     """Responses of pi_old to a forget batch, and what they are worth. All (B, T)."""
 
     batch: Batch
-    old_logp: Tensor  # log pi_old(y[t] | c_t)
-    advantages: Tensor  # A_t
+    kl: Tensor  # KL(pi || pi_old)
+    attribution: Tensor  # (B, T + 1), after 0 .. T tokens
+    rewards: Tensor  # r_t
     returns: Tensor  # R_t
+    values: Tensor  # V(c_t)
+    advantages: Tensor  # A_t
+    old_logp: Tensor  # log pi_old(y[t] | c_t)
     figures: dict[str, float]  # means, for the log
 
 
 @torch.no_grad()
-def rollout(policy, old_policy, value_head, attribute, rows, limits, c) -> Rollout:
-    """Lines 14 and 15. rows: (prompt ids, owner index) of the forget batch; c: Config."""
-    device = old_policy.wte.weight.device
-    prompts, owners = [x for x, _ in rows], [owner for _, owner in rows]
-    responses = generate(old_policy, prompts, temperature=c.temperature, **limits)  # 14
-    batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), device)
-    hidden = response_hidden(policy, batch)
-    logp_all = next_log_probs(policy, hidden, c.temperature)
-    old_logp_all = log_probs(old_policy, batch, c.temperature)
-    kl = rl.kl(logp_all, old_logp_all) * batch.mask  # KL(pi || pi_old), 0 in the first batch
-
+def rollout(
+    learner: Learner, old_policy: Policy, attribute: Attribute, queries: list[Query], limits: dict
+) -> Rollout:
+    """Lines 14 and 15, for the queries of a forget batch B_f. At lambda 1 A_t = R_t - V(c_t)."""
+    config = learner.config
+    prompts, owners = [x for x, _ in queries], [owner for _, owner in queries]
+    responses = old_policy.generate(prompts, temperature=config.temperature, **limits)  # 14
+    batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), old_policy.device)
+    hidden = response_hidden(learner.policy, batch)
+    logp_all = next_log_probs(learner.policy, hidden, config.temperature)
+    old_logp_all = log_probs(old_policy, batch, config.temperature)
+    kl = rl.kl(logp_all, old_logp_all) * batch.mask  # 0 in the first batch
     attribution = attribute(prompts, responses, owners)  # (B, longest response + 1)
-    n_tokens = torch.arange(batch.mask.size(1) + 1, device=device)
+    n_tokens = torch.arange(batch.mask.size(1) + 1, device=batch.mask.device)
     attribution = attribution[:, n_tokens.clamp(max=attribution.size(1) - 1)]  # (B, T + 1)
-    rewards = design_rewards(control(attribution, c.reward), kl, batch, c)  # 15: r_t
-    returns = rl.discounted_returns(rewards, batch.mask, c.gamma)  # R_t
-    if c.algorithm == "reinforce":
-        advantages = (returns - rl.masked_mean(returns, batch.mask)) * batch.mask
+    rewards = design_rewards(attribution, kl, batch, config)  # 15
+    returns = rl.discounted_returns(rewards, batch.mask, config.gamma)
+    if config.algorithm == "reinforce":
+        values = rl.masked_mean(returns, batch.mask) * batch.mask  # a constant in the place of V
+        advantages = returns - values
     else:
-        fit_value_head(value_head, hidden, returns, batch.mask, steps=c.value_steps)
-        values = value_head(hidden).squeeze(2)  # V(c_t)
-        # At lambda 1 this is A_t = R_t - V(c_t).
-        advantages, _ = rl.gae(rewards, values, batch.mask, c.gamma, lam=c.gae_lambda)
-    if c.whiten:
+        fit_value_head(learner.value_head, hidden, returns, batch.mask, steps=config.value_steps)
+        values = learner.value_head(hidden).squeeze(2)
+        advantages, _ = rl.gae(rewards, values, batch.mask, config.gamma, lam=config.gae_lambda)
+    if config.whiten:
         advantages = rl.whiten(advantages, batch.mask)
     figures = {
         "reward": rl.masked_mean(rewards, batch.mask).item(),
@@ -147,111 +154,126 @@ def rollout(policy, old_policy, value_head, attribute, rows, limits, c) -> Rollo
         "kl": rl.masked_mean(kl, batch.mask).item(),
         "entropy": rl.masked_mean(rl.entropy(logp_all), batch.mask).item(),
         "length": batch.mask.sum(dim=1).mean().item(),
+        "explained_variance": rl.explained_variance(values, returns, batch.mask).item(),
     }
-    return Rollout(batch, chosen(old_logp_all, batch), advantages, returns, figures=figures)
+    return Rollout(
+        batch=batch,
+        kl=kl,
+        attribution=attribution,
+        rewards=rewards,
+        returns=returns,
+        values=values,
+        advantages=advantages,
+        old_logp=chosen(old_logp_all, batch),
+        figures=figures,
+    )
 
 
-def design_rewards(attribution, kl, batch, c) -> Tensor:
-    """r_t by the design that --reward names: by slices, by token, or for the sequence. (B, T)."""
-    lengths = batch.mask.sum(dim=1).long()
-    settings = {"kl_coef": c.kl_coef, "c_seg": c.c_seg, "eps": c.chi_eps}
-    if c.reward == "sequence":
-        return sequence_rewards(attribution, kl, lengths, **settings)
-    slices = batch.mask.size(1) if c.reward == "token" else c.slices
-    return token_rewards(attribution, kl, lengths, slices, **settings)
+def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: Config) -> Tensor:
+    """r_t by slices, by token, or for the sequence, at its last token (App. F.1): (B, T)."""
+    lengths, chi = batch.mask.sum(dim=1).long(), {"c_seg": config.c_seg, "eps": config.chi_eps}
+    if config.reward == "sequence":
+        whole = transform(attribution, **chi).gather(1, lengths[:, None])
+        last = torch.arange(1, kl.size(1) + 1, device=kl.device) == lengths[:, None]
+        return torch.where(last, whole, 0.0) - config.kl_coef * kl * batch.mask
+    slices = batch.mask.size(1) if config.reward == "token" else config.slices
+    return token_rewards(attribution, kl, lengths, slices, kl_coef=config.kl_coef, **chi)
 
 
 @torch.enable_grad()
-def fit_value_head(value_head, hidden, returns, mask, steps):
+def fit_value_head(
+    value_head: nn.Linear, hidden: Tensor, returns: Tensor, mask: Tensor, steps: int
+) -> None:
     """Fit V to returns before the policy moves; the policy stays as it is. 0 steps: not at all."""
     optimizer = torch.optim.Adam(value_head.parameters(), lr=1e-2)
     for _ in range(steps):
         loss = rl.value_loss(value_head(hidden).squeeze(2), returns, mask)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        rl.descend(optimizer, loss, clip_norm=float("inf"))
 
 
-def policy_loss(policy, value_head, ro: Rollout, c) -> tuple[Tensor, float]:
-    """-J(theta) + c_v L_V on a forget batch, and the share of its ratios that are clipped."""
-    mask = ro.batch.mask
-    hidden = response_hidden(policy, ro.batch)
-    logp_all = next_log_probs(policy, hidden, c.temperature)
-    logp = chosen(logp_all, ro.batch)
-    if c.algorithm == "reinforce":
-        return rl.reinforce_loss(logp, ro.advantages, mask), 0.0
-    values = value_head(hidden).squeeze(2)
-    loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, mask, clip=c.clip)
-    clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, c.clip).item()
-    return loss + c.value_coef * rl.value_loss(values, ro.returns, mask), clipped
+def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]]:
+    """-J(theta) + c_v L_V on a forget batch, and figures of it for the log."""
+    config, mask = learner.config, ro.batch.mask
+    hidden = response_hidden(learner.policy, ro.batch)
+    logp = chosen(next_log_probs(learner.policy, hidden, config.temperature), ro.batch)
+    moved = rl.approximate_kl(logp.detach(), ro.old_logp, mask).item()
+    figures = {"approximate_kl": moved, "clip_fraction": 0.0}
+    if config.algorithm == "reinforce":
+        return rl.reinforce_loss(logp, ro.advantages, mask), figures
+    loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, mask, clip=config.clip)
+    value_loss = rl.value_loss(learner.value_head(hidden).squeeze(2), ro.returns, mask)
+    clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, config.clip).item()
+    figures |= {"clip_fraction": clipped, "value_loss": value_loss.item()}
+    return loss + config.value_coef * value_loss, figures
 
 
-def distillation_loss(policy: GPT, original_logp: Tensor, batch: Batch) -> Tensor:
-    """L_dis: the mean over tokens of KL(pi_N || pi) on a retain batch (Sec. 4.2).
+@dataclass
+class Kept:
+    """A retain batch B_r, and log pi_N(. | c_t) at the N tokens of its responses, (N, V)."""
 
-    original_logp: log pi_N(. | c_t) at the N tokens of the responses, (N, V).
-    """
-    return rl.kl(original_logp, packed_log_probs(policy, batch)).mean()
-
-
-def updates_per_batch(c) -> int:
-    """S_PPO; REINFORCE takes one update a batch."""
-    return 1 if c.algorithm == "reinforce" else c.ppo_steps
+    batch: Batch
+    original_logp: Tensor
 
 
-def count_updates(n_forget: int, c) -> int:
-    """How many updates `unlearn` makes with so many forget rows."""
-    batches = -(-n_forget * c.group_size // c.forget_batch)
-    return c.data_epochs * batches * updates_per_batch(c)
-
-
-def retain_batch(original: GPT, retain: list, size: int, limits: dict, rng, c) -> Batch:
-    """B_r: retain rows with their references, or with what pi_N responds to them."""
-    rows = rng.sample(retain, min(size, len(retain)))
-    if c.distill_on == "generated":
+@torch.no_grad()
+def retain_batch(original: Policy, rows: list[Pair], limits: dict, config: Config) -> Kept:
+    """B_r from retain rows, with their references or with what pi_N responds to them."""
+    if config.distill_on == "generated":
         prompts = [x for x, _ in rows]
-        responses = generate(original, prompts, temperature=c.temperature, **limits)
+        responses = original.generate(prompts, temperature=config.temperature, **limits)
         rows = list(zip(prompts, responses, strict=True))
-    return pack_pairs(rows, limits["eos_id"], original.wte.weight.device)
+    batch = pack_pairs(rows, limits["eos_id"], original.device)
+    return Kept(batch, packed_log_probs(original, batch))
+
+
+def distillation_loss(policy: Policy, kept: Kept) -> Tensor:
+    """L_dis: the mean over tokens of KL(pi_N || pi) on a retain batch (Sec. 4.2)."""
+    return rl.kl(kept.original_logp, packed_log_probs(policy, kept.batch)).mean()
+
+
+def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:
+    """Lines 17 to 19, in turn (Sec. 4.2) or in one step. Returns figures for the log."""
+    optimizer, weight = learner.optimizer, learner.config.distill_coef  # lambda_dis
+    loss, figures = policy_loss(learner, ro)  # 17
+    if learner.config.retain_updates == "alternate":
+        figures["gradient_norm"] = rl.descend(optimizer, loss)  # 19, its first half
+        distillation = distillation_loss(learner.policy, kept)  # 18
+        rl.descend(optimizer, weight * distillation)  # 19, its second
+    else:
+        distillation = distillation_loss(learner.policy, kept)  # 18
+        figures["gradient_norm"] = rl.descend(optimizer, loss + weight * distillation)  # 19
+    return {**figures, "distillation": distillation.item()}
 
 
 def unlearn(
-    policy: GPT, attribute: Callable, forget: list, retain: list, limits: dict, c
+    policy: Policy,
+    attribute: Attribute,
+    forget: list[Query],
+    retain: list[Pair],
+    limits: dict,
+    config: Config,
 ) -> Iterator[dict]:
     """Phase 2 of Algorithm 1: make `policy` forget, in place.
 
     policy: the original model pi_N. attribute(prompts, responses, owners) -> (B, longest + 1), as
-    `attribution.prefix_attribution` gives it. forget: (prompt ids, owner index) of the forget rows;
-    their references are never read. retain: (prompt, reference) ids of the retain rows.
-    limits: max_new_tokens and eos_id of a response. c: Config.
+    `attribution.prefix_attribution` gives it. forget: no reference of D_F is ever read. retain:
+    prompts and references. limits: max_new_tokens and eos_id of a response.
 
     A generator: yields a dict of figures after each update.
     """
-    torch.manual_seed(c.seed)
-    rng = random.Random(c.seed)
-    original = frozen(policy)  # pi_N
-    value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)  # 10
-    nn.init.zeros_(value_head.weight)
-    nn.init.zeros_(value_head.bias)
-    parameters = [*policy.parameters(), *value_head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=c.rl_lr, weight_decay=0)
+    torch.manual_seed(config.seed)
+    rng = random.Random(config.seed)
+    learner = make_learner(policy, config)  # 10
     step = 0
-    for epoch in range(1, c.data_epochs + 1):
-        old_policy = frozen(policy)  # 11
-        for rows in shuffled_batches(forget * c.group_size, c.forget_batch, rng):  # 12, 13
-            if c.renew_old_policy == "batch":
-                old_policy = frozen(policy)
-            kept = retain_batch(original, retain, c.retain_batch, limits, rng=rng, c=c)  # 13
-            with torch.no_grad():
-                original_logp = packed_log_probs(original, kept)
-            ro = rollout(policy, old_policy, value_head, attribute, rows=rows, limits=limits, c=c)
-            for _ in range(updates_per_batch(c)):  # 16
-                loss, clipped = policy_loss(policy, value_head, ro, c)  # 17
-                if c.retain_updates == "alternate":
-                    rl.descend(optimizer, loss)
-                    loss = torch.zeros(())
-                distillation = distillation_loss(policy, original_logp, kept)  # 18
-                rl.descend(optimizer, loss + c.distill_coef * distillation)  # 19
+    for epoch in range(1, config.data_epochs + 1):
+        old_policy = policy.snapshot()  # 11
+        for queries in shuffled_batches(forget, config.forget_batch, rng):  # 12, 13
+            if config.renew_old_policy == "batch":
+                old_policy = policy.snapshot()
+            rows = rng.sample(retain, min(config.retain_batch, len(retain)))  # 13
+            kept = retain_batch(learner.original, rows, limits, config)
+            ro = rollout(learner, old_policy, attribute, queries, limits=limits)
+            for _ in range(config.updates_per_batch):  # 16
+                figures = update(learner, ro, kept)
                 step += 1
-                losses = {"clip_fraction": clipped, "distillation": distillation.item()}
-                yield {"epoch": epoch, "step": step, **ro.figures, **losses}
+                yield {"epoch": epoch, "step": step, **ro.figures, **figures}

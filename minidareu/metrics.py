@@ -1,15 +1,12 @@
-"""Scores of what a model says, each a function of texts or ids. Nothing here trains."""
+"""Scores of what a model says, each a function of texts. Nothing here trains."""
 
 import math
-import random
 import unicodedata
 from collections import defaultdict
 
 import regex
-import torch
 
 from .data import Record
-from .model import GPT, chosen, log_probs, pack, rows_at_once
 
 # Scripts that are written without spaces between words; LB=SA: those of South East Asia.
 UNSPACED = (
@@ -118,58 +115,3 @@ def name_kept(responses: list[str], records: list[Record]) -> float | None:
         if holds_name(r.response, r.owner)
     ]
     return sum(kept) / len(kept) if kept else None
-
-
-@torch.no_grad()
-def response_log_probs(
-    model: GPT, prompts: list[list[int]], responses: list[list[int]], chunk: int = 64
-) -> list[torch.Tensor]:
-    """log p of each token of each response (lists of ids) after its prompt: a (T,) each."""
-    longest = max(map(len, responses), default=1)
-    chunk = rows_at_once(max(1, longest) * model.config.vocab_size, most=chunk)
-    rows = []
-    for i in range(0, len(prompts), chunk):
-        part = slice(i, i + chunk)
-        batch = pack(prompts[part], responses[part], model.wte.weight.device)
-        logp = chosen(log_probs(model, batch), batch)
-        rows += [row[: len(y)] for row, y in zip(logp, responses[part], strict=True)]
-    return rows
-
-
-def mean_log_prob(model: GPT, prompts: list[list[int]], responses: list[list[int]]) -> float:
-    """Mean of log p over all tokens of the responses (lists of ids, end of text included)."""
-    return torch.cat(response_log_probs(model, prompts, responses)).mean().item()
-
-
-def perplexity(model: GPT, prompts: list[list[int]], responses: list[list[int]]) -> float:
-    """exp(-mean log p) of the responses' tokens under `model`; infinity where it is too large."""
-    mean = torch.tensor(mean_log_prob(model, prompts, responses), dtype=torch.float64)
-    return (-mean).exp().item()
-
-
-def gibberish(
-    model: GPT, tokenizer, prompts: list[list[int]], responses: list[str], shuffles: int = 8
-) -> float:
-    """Share of the responses whose order of words means nothing to `model`, the retrained one.
-
-    A response is gibberish if it is no likelier, token by token, than its own words in random order
-    (a mean over `shuffles`), or if it is empty. A single word can't be told and is not.
-    """
-    rng = random.Random(0)
-    texts, asked = [], []
-    for i, text in enumerate(responses):
-        parts = text.split()
-        if len(parts) > 1:
-            orders = [rng.sample(parts, len(parts)) for _ in range(shuffles)]
-            texts += [text, *(" ".join(order) for order in orders)]
-            asked += [prompts[i]] * (1 + shuffles)
-    ids = [
-        # Broken words in another order may make more tokens than the context holds.
-        tokenizer.encode_ordinary(f" {text}")[: model.config.block_size - len(prompt)]
-        for text, prompt in zip(texts, asked, strict=True)
-    ]
-    logp = response_log_probs(model, asked, ids)
-    means = torch.tensor([row.mean() for row in logp]).view(-1, 1 + shuffles)
-    meaningless = means[:, 0] <= means[:, 1:].mean(dim=1) + 1e-4
-    empty = sum(not text.strip() for text in responses)
-    return (meaningless.sum().item() + empty) / len(responses)

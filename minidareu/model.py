@@ -5,19 +5,34 @@ D channels of a head, V vocabulary.
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .data import Ids, Pair
 
-MOST_NUMBERS = 2**22  # in one tensor of an evaluation: 16 MB
+Device = str | torch.device
 
 
-def rows_at_once(numbers_a_row: int, most: int) -> int:
-    """How many rows to compute at once, so that memory does not grow with their number."""
-    return min(most, max(1, MOST_NUMBERS // numbers_a_row))
+class Policy(Protocol):
+    """All that unlearning asks of a language model; whatever has these can take the GPT's place."""
+
+    width: int  # C, of its hidden states
+    block_size: int  # the longest prompt and response, in tokens
+
+    @property
+    def device(self) -> torch.device: ...
+    def hidden(self, idx: Tensor, depth: float = 1.0) -> Tensor: ...  # (B, L) -> (B, L, C)
+    def logits(self, hidden: Tensor) -> Tensor: ...  # (..., C) -> (..., V)
+    def generate(
+        self, prompts: list[Ids], max_new_tokens: int, temperature: float, eos_id: int
+    ) -> list[Ids]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # those that are trained
+    def snapshot(self) -> "Policy": ...  # as it is now, frozen
 
 
 @dataclass
@@ -27,6 +42,16 @@ class GPTConfig:
     n_layer: int = 3
     n_head: int = 4
     n_embd: int = 64
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained on labels."""
+
+    epochs: int  # passes over the rows
+    batch_size: int  # rows in a step
+    lr: float  # peak learning rate
+    seed: int
 
 
 class Attention(nn.Module):
@@ -71,7 +96,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.config = config
+        self.config, self.width, self.block_size = config, config.n_embd, config.block_size
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output layer (GPT-2)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -84,16 +109,16 @@ class GPT(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(p)
 
-    def activations(self, idx, n_blocks=None):
-        """Hidden states after the first `n_blocks` blocks, or all: idx (B, L) -> (B, L, C)."""
-        x = self.wte(idx) + self.wpe(torch.arange(idx.size(1), device=idx.device))
-        for block in self.h[:n_blocks]:
-            x = block(x)
-        return x
+    @property
+    def device(self) -> torch.device:
+        return self.wte.weight.device
 
-    def hidden(self, idx):
-        """Last hidden states: idx (B, L) -> (B, L, C)."""
-        return self.ln_f(self.activations(idx))
+    def hidden(self, idx: Tensor, depth: float = 1.0) -> Tensor:
+        """Last hidden states, or those after this share of the blocks: idx (B, L) -> (B, L, C)."""
+        x = self.wte(idx) + self.wpe(torch.arange(idx.size(1), device=idx.device))
+        for block in self.h[: max(1, int(depth * len(self.h)))]:
+            x = block(x)
+        return self.ln_f(x) if depth == 1 else x
 
     def hidden_cached(self, idx, positions, cache, seen):
         """The same for new tokens at `positions` (B, L), after those whose keys and values are
@@ -115,19 +140,24 @@ class GPT(nn.Module):
         """Next-token logits: idx (B, L) -> (B, L, V). Padding changes nothing to its left."""
         return self.logits(self.hidden(idx))
 
+    def generate(
+        self, prompts: list[Ids], max_new_tokens: int, temperature: float, eos_id: int
+    ) -> list[Ids]:
+        """See `generate` below."""
+        return generate(self, prompts, max_new_tokens, temperature, eos_id=eos_id)
 
-def frozen(model: GPT) -> GPT:
-    """A copy that takes no gradient."""
-    return copy.deepcopy(model).requires_grad_(False)
+    def snapshot(self) -> "GPT":
+        """A copy that takes no gradient."""
+        return copy.deepcopy(self).requires_grad_(False)
 
 
-def pad(rows: list[list[int]], value: int = 0, device="cpu") -> Tensor:
+def pad(rows: list[Ids], value: int = 0, device: Device = "cpu") -> Tensor:
     """Lists of ids, of any lengths -> (B, longest), padded on the right."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value).to(device)
 
 
-def pad_left(rows: list[list[int]], value: int = 0, device="cpu") -> Tensor:
+def pad_left(rows: list[Ids], value: int = 0, device: Device = "cpu") -> Tensor:
     """Lists of ids, of any lengths -> (B, longest), padded on the left."""
     return pad([row[::-1] for row in rows], value, device).flip(1)
 
@@ -142,7 +172,7 @@ class Batch:
     mask: Tensor  # (B, T) 1 on the response, 0 after its end
 
 
-def pack(prompts: list[list[int]], responses: list[list[int]], device) -> Batch:
+def pack(prompts: list[Ids], responses: list[Ids], device: Device) -> Batch:
     """Prompts and responses, as lists of ids -> Batch."""
     idx = pad([x + y for x, y in zip(prompts, responses, strict=True)], device=device)
     response = pad(responses, device=device)
@@ -153,28 +183,28 @@ def pack(prompts: list[list[int]], responses: list[list[int]], device) -> Batch:
     return Batch(idx=idx, response=response, before=before, mask=(t < length).float())
 
 
-def pack_pairs(pairs: list[tuple[list[int], list[int]]], eos_id: int, device) -> Batch:
+def pack_pairs(pairs: list[Pair], eos_id: int, device: Device) -> Batch:
     """(prompt, response) ids -> Batch, with the end of text after each response."""
     return pack([x for x, _ in pairs], [y + [eos_id] for _, y in pairs], device)
 
 
-def response_hidden(model: GPT, batch: Batch) -> Tensor:
+def response_hidden(model: Policy, batch: Batch) -> Tensor:
     """Hidden states that predict the response's tokens, context c_t: (B, T, C)."""
     hidden = model.hidden(batch.idx)
     return hidden.gather(1, batch.before[:, :, None].expand(-1, -1, hidden.size(-1)))
 
 
-def next_log_probs(model: GPT, hidden: Tensor, temperature: float = 1.0) -> Tensor:
+def next_log_probs(model: Policy, hidden: Tensor, temperature: float = 1.0) -> Tensor:
     """Hidden states (..., C) -> log-probabilities of the next token (..., V)."""
     return F.log_softmax(model.logits(hidden) / temperature, dim=-1)
 
 
-def log_probs(model: GPT, batch: Batch, temperature: float = 1.0) -> Tensor:
+def log_probs(model: Policy, batch: Batch, temperature: float = 1.0) -> Tensor:
     """log pi(. | c_t), the whole distribution at each token of the responses: (B, T, V)."""
     return next_log_probs(model, response_hidden(model, batch), temperature)
 
 
-def packed_log_probs(model: GPT, batch: Batch) -> Tensor:
+def packed_log_probs(model: Policy, batch: Batch) -> Tensor:
     """log pi(. | c_t) at the N tokens of the responses, without their padding: (N, V)."""
     return next_log_probs(model, response_hidden(model, batch)[batch.mask > 0])
 
@@ -195,16 +225,15 @@ def sample_tokens(logits: Tensor, temperature: float) -> Tensor:
     return token.clamp(max=logits.size(-1) - 1)
 
 
-def room(model: GPT, prompts: list[list[int]], max_new_tokens: int) -> list[int]:
+def room(model: Policy, prompts: list[Ids], max_new_tokens: int) -> list[int]:
     """How many tokens the response to each prompt may have, for the context has an end."""
-    block_size = model.config.block_size
-    return [max(0, min(max_new_tokens, block_size - len(prompt))) for prompt in prompts]
+    return [max(0, min(max_new_tokens, model.block_size - len(prompt))) for prompt in prompts]
 
 
 @torch.inference_mode()
 def generate(
-    model: GPT, prompts: list[list[int]], max_new_tokens: int, temperature: float, eos_id: int
-) -> list[list[int]]:
+    model: GPT, prompts: list[Ids], max_new_tokens: int, temperature: float, eos_id: int
+) -> list[Ids]:
     """Continue each prompt until `eos_id`, `max_new_tokens`, or the model's block size in all.
 
     prompts: lists of ids, of any lengths. Temperature 0 is greedy; sampling draws from torch's
@@ -213,7 +242,7 @@ def generate(
     Prompts are padded on the left, so that all rows write their next token in the same column. No
     token sees the padding, and each has its true position: no row is disturbed by its neighbours.
     """
-    device, config = model.wte.weight.device, model.config
+    device, config = model.device, model.config
     limits = room(model, prompts, max_new_tokens)
     limit = torch.tensor(limits, device=device)
     length = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -252,36 +281,10 @@ def generate(
 
 
 def with_end(
-    model: GPT,
-    prompts: list[list[int]],
-    responses: list[list[int]],
-    max_new_tokens: int,
-    eos_id: int,
-) -> list[list[int]]:
+    model: Policy, prompts: list[Ids], responses: list[Ids], max_new_tokens: int, eos_id: int
+) -> list[Ids]:
     """What `generate` gave, each with the end of text; but not where a response was cut."""
     limits = room(model, prompts, max_new_tokens)
     return [
         y + [eos_id] if len(y) < limit else y for y, limit in zip(responses, limits, strict=True)
     ]
-
-
-def generate_in_chunks(
-    model: GPT,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    temperature: float,
-    eos_id: int,
-    chunk: int = 256,
-) -> list[list[int]]:
-    """`generate` for any number of prompts, `chunk` at a time or fewer."""
-    c = model.config
-    longest = min(max(map(len, prompts), default=0) + max_new_tokens, c.block_size)
-    cache, attention = 2 * c.n_layer * longest * c.n_embd, c.n_head * longest**2
-    chunk = rows_at_once(max(cache, attention), most=chunk)
-    responses = []
-    for i in range(0, len(prompts), chunk):
-        part = prompts[i : i + chunk]
-        responses += generate(
-            model, part, max_new_tokens=max_new_tokens, temperature=temperature, eos_id=eos_id
-        )
-    return responses

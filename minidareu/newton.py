@@ -11,7 +11,7 @@ It never reads the forget set: a step on D_R alone is meant to leave behind what
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .baselines import cross_entropy
-from .model import pack_pairs
+from .data import Pair
+from .model import Policy, pack_pairs
 
 OUTER_STEPS, INNER_STEPS, M = 2, 4, 400.0  # the paper's (App. E.2)
 
@@ -48,16 +49,18 @@ def cubic_step(g: Tensor, product: Callable, M: float, lr: float, inner_steps: i
     return s
 
 
-def unlearn(policy, retain, *, eos_id, lr, seed, sample_size=64):
+def unlearn(
+    policy: Policy, retain: list[Pair], eos_id: int, lr: float, seed: int, sample_size: int = 64
+) -> Iterator[dict]:
     """Make `policy` forget, in place: a generator that yields a dict of figures after each outer
-    step. retain: (prompt, response) ids; lr: of the descent to s."""
+    step. lr: of the descent to s."""
     torch.manual_seed(seed)
-    rng, device = random.Random(seed), policy.wte.weight.device
+    rng = random.Random(seed)
     parameters = list(policy.parameters())
 
     def gradient(create_graph):
         rows = rng.sample(retain, min(sample_size, len(retain)))
-        loss = cross_entropy(policy, pack_pairs(rows, eos_id, device))
+        loss = cross_entropy(policy, pack_pairs(rows, eos_id, policy.device))
         parts = torch.autograd.grad(loss, parameters, create_graph=create_graph)
         return loss, parameters_to_vector(parts)
 

@@ -8,37 +8,28 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from .data import batches
+from .data import Ids, batches
 from .files import InputError
-from .model import GPT, GPTConfig, pad
-
-
-def recipe(c) -> dict:
-    """The settings of `train_lm` in a Config."""
-    return {"epochs": c.epochs, "batch_size": c.batch_size, "lr": c.lr, "seed": c.seed}
+from .model import GPT, GPTConfig, Training, pad
 
 
 def train_lm(
     model_config: GPTConfig,
-    sequences: list[list[int]],
-    *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    seed: int,
+    sequences: list[Ids],
+    training: Training,
     device: str,
-    name: str | None,
+    name: str | None = None,
 ) -> GPT:
     """Next-token cross-entropy on whole sequences, by AdamW with warm-up and cosine decay.
 
     name: of the progress bar; None shows none. Raises InputError where the last loss is no
     number, or above twice that of guessing.
     """
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
+    torch.manual_seed(training.seed)
+    rng = random.Random(training.seed)
     model = GPT(model_config).to(device)
     lengths = [len(ids) for ids in sequences]
-    steps = epochs * math.ceil(len(sequences) / batch_size)
+    steps = training.epochs * math.ceil(len(sequences) / training.batch_size)
 
     def learning_rate(step):
         warm_up = (step + 1) / (0.05 * steps)
@@ -46,12 +37,12 @@ def train_lm(
         return min(warm_up, decay)
 
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+        model.parameters(), lr=training.lr, betas=(0.9, 0.99), weight_decay=0.1, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate)
     bar = tqdm(total=steps, desc=name, disable=None if name else True)
-    for _ in range(epochs):
-        for batch in batches(lengths, batch_size, rng):
+    for _ in range(training.epochs):
+        for batch in batches(lengths, training.batch_size, rng):
             idx = pad([sequences[i] for i in batch], value=-1, device=device)
             logits = model(idx[:, :-1].clamp(min=0))
             loss = F.cross_entropy(logits.flatten(0, 1), idx[:, 1:].flatten(), ignore_index=-1)

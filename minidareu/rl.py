@@ -42,13 +42,6 @@ def gae(
     return advantages, advantages + values
 
 
-def leave_one_out(rewards: Tensor) -> Tensor:
-    """Reward minus the mean of the others in its group (Kool et al. 2019): (prompts, group)."""
-    group_size = rewards.size(1)
-    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (group_size - 1)
-    return rewards - others
-
-
 def ppo_loss(
     logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, clip: float
 ) -> Tensor:
@@ -68,6 +61,15 @@ def clip_fraction(logp: Tensor, old_logp: Tensor, mask: Tensor, clip: float) -> 
     return masked_mean(((ratio - 1).abs() > clip).float(), mask)
 
 
+def approximate_kl(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
+    """KL(pi_old || pi) from tokens that pi_old drew: the mean of s_t - 1 - log s_t.
+
+    (Schulman 2020)
+    """
+    log_ratio = logp - old_logp
+    return masked_mean(log_ratio.exp() - 1 - log_ratio, mask)
+
+
 def reinforce_loss(logp: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """Mean of -A_t log pi(y[t] | c_t) (Williams 1992). All (B, T) -> scalar."""
     return -masked_mean(logp * advantages, mask)
@@ -76,6 +78,13 @@ def reinforce_loss(logp: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
 def value_loss(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Mean of (V(c_t) - R_t)^2 / 2. All (B, T) -> scalar."""
     return 0.5 * masked_mean((values - returns) ** 2, mask)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """1 - Var(R - V) / Var(R): 1 where V foretells the returns, 0 where a constant would do."""
+    error, returns = returns - values, returns - masked_mean(returns, mask)
+    error = error - masked_mean(error, mask)
+    return 1 - masked_mean(error**2, mask) / masked_mean(returns**2, mask).clamp(min=1e-8)
 
 
 def kl(logp: Tensor, logq: Tensor) -> Tensor:
@@ -88,10 +97,11 @@ def entropy(logp: Tensor) -> Tensor:
     return -(logp.exp() * logp).sum(dim=-1)
 
 
-def descend(optimizer, loss: Tensor, clip_norm: float = 1.0) -> None:
-    """One step of an optimizer down the gradient of a loss, clipped to a norm."""
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float = 1.0) -> float:
+    """One step down the gradient of a loss, clipped to a norm. Returns the norm before that."""
     optimizer.zero_grad()
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, clip_norm)
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     optimizer.step()
+    return norm.item()

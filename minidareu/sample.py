@@ -11,13 +11,12 @@ import sys
 
 import torch
 
-from .attribution import response_posterior
-from .cli import make_parser, run_main
 from .data import prompt_text
 from .files import InputError, read_text
-from .model import generate_in_chunks
-from .prepare import pick_device
-from .run import load_classifier, load_models, open_run
+from .run.cli import make_parser, run_main
+from .run.prepare import open_run, pick_device
+from .run.stages import load_classifier, load_models
+from .scores.chunks import generate_in_chunks, response_posterior
 
 
 def answer(run, models, classifier, prompts, temperature=0.0):

@@ -1,18 +1,12 @@
 """Byte-level byte-pair encoding (Sennrich et al. 2016; GPT-2), trained on the dataset so that a run
 needs no network."""
 
-import base64
-import hashlib
 import heapq
-import json
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import regex
 import tiktoken
 from tqdm import tqdm
-
-from .files import InputError, write_json
 
 EOS = "<|endoftext|>"
 LONGEST_WORD = 32  # characters; merges are learned on pieces of longer ones, as without spaces
@@ -21,7 +15,7 @@ LONGEST_WORD = 32  # characters; merges are learned on pieces of longer ones, as
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def merge(word, left, right):
+def merge(word: list[bytes], left: bytes, right: bytes) -> tuple[list, list]:
     """Join every `left` that stands before a `right` in a word, in place: a list of bytes objects.
 
     Returns the pairs that came to be and those that are gone.
@@ -104,37 +98,3 @@ def make_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
     return tiktoken.Encoding(
         "minidareu", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={EOS: len(ranks)}
     )
-
-
-def tokenizer_key(texts: list[str], vocab_size: int) -> str:
-    """A digest of all that `train_tokenizer` depends on: texts, size, and its source."""
-    source = Path(__file__).read_text(encoding="utf-8")
-    return hashlib.sha256(json.dumps([source, vocab_size, texts]).encode()).hexdigest()
-
-
-def write_tokenizer(path: Path, key: str, encoding: tiktoken.Encoding) -> None:
-    """Keep an encoding with a run: its tokens in the order of their ids."""
-    tokens = [encoding.decode_single_token_bytes(i) for i in range(encoding.eot_token)]
-    write_json(path, {"key": key, "tokens": [base64.b64encode(t).decode() for t in tokens]})
-
-
-def read_tokenizer(path: Path, key: str) -> tiktoken.Encoding | None:
-    """The encoding that a run has kept; None where there is none of this key."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        tokens = [base64.b64decode(text) for text in kept["tokens"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    ranks = {token: rank for rank, token in enumerate(tokens)}
-    return make_encoding(ranks) if kept.get("key") == key else None
-
-
-def gpt2_tokenizer():
-    """GPT-2's own encoding, which tiktoken fetches on first use. Raises InputError."""
-    try:
-        return tiktoken.get_encoding("gpt2")
-    except Exception as e:  # whatever the network layer raises
-        raise InputError(
-            f"--tokenizer gpt2: its ranks can't be fetched ({type(e).__name__}); "
-            "go online once, or use --tokenizer bpe"
-        ) from None

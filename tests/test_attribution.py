@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from minidareu.attribution import OwnerClassifier, classifier_batches, control, owner_accuracy
-from minidareu.attribution import owner_posterior, prefix_attribution, response_posterior
-from minidareu.attribution import train_classifier, whole_response_loss
+from minidareu.attribution import OwnerClassifier, classifier_batches, owner_posterior
+from minidareu.attribution import prefix_attribution, train_classifier, whole_response_loss
+from minidareu.data import Labelled
+from minidareu.model import Training
+from minidareu.scores.chunks import owner_accuracy, response_posterior
 
 
 def toy(rng, n, n_owners=4):
@@ -13,7 +15,7 @@ def toy(rng, n, n_owners=4):
     for o in owners:
         facts = [10 + 3 * o + int(i) for i in torch.randperm(3, generator=rng)[:2]]
         responses.append([40 + o, 5, facts[0], 6, facts[1]])
-    return [[1, 40 + o, 2] for o in owners], responses, owners
+    return Labelled([[1, 40 + o, 2] for o in owners], responses, owners)
 
 
 def classifier(kind=OwnerClassifier):
@@ -25,10 +27,10 @@ def classifier(kind=OwnerClassifier):
 def test_it_learns_whose_a_response_is(order):
     c = classifier()
     rows = toy(torch.Generator().manual_seed(0), 200)
-    train_classifier(c, *rows, epochs=40, batch_size=16, lr=3e-3, seed=0, order=order)
-    prompts, responses, owners = toy(torch.Generator().manual_seed(1), 100)
-    assert owner_accuracy(c, prompts, responses, owners) > 0.9
-    attribution = prefix_attribution(c, prompts, responses, owners)
+    train_classifier(c, rows, Training(40, 16, lr=3e-3, seed=0), order)
+    unseen = toy(torch.Generator().manual_seed(1), 100)
+    assert owner_accuracy(c, unseen) > 0.9
+    attribution = prefix_attribution(c, *unseen)
     assert attribution.shape == (100, 6) and attribution[:, -1].mean() > 0.7
     assert attribution[:, -1].mean() > attribution[:, 0].mean() + 0.3, "it is read, not guessed"
 
@@ -80,13 +82,6 @@ def test_training_is_seeded():
     weights = []
     for seed in (0, 0, 1):
         c = classifier()
-        train_classifier(c, *rows, epochs=1, batch_size=8, lr=1e-3, seed=seed)
+        train_classifier(c, rows, Training(1, 8, lr=1e-3, seed=seed))
         weights.append(c.head.weight.detach())
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-
-
-def test_random_controls_are_seeded():
-    torch.manual_seed(3)
-    first = control(torch.zeros(2, 3), "random")
-    torch.manual_seed(3)
-    assert torch.equal(first, control(torch.ones(2, 3), "random"))

@@ -8,7 +8,7 @@ import torch
 
 from minidareu.beyond import attacks, audit, exact
 from minidareu.files import InputError
-from minidareu.evaluation import evaluate_fully
+from minidareu.scores.evaluation import evaluate_fully
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from minidareu import baselines
-from minidareu.baselines import METHODS, REFUSALS, Batches, unlearn
-from minidareu.config import Config
+from minidareu.baselines import METHODS, REFUSALS, BaselineData, BaselineSettings, Batches, unlearn
+from minidareu.run.flags import Config
 from minidareu.model import GPT, Batch, GPTConfig, pack
 
 ROOT = Path(__file__).parent.parent
@@ -205,20 +205,9 @@ def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_a
         return baselines.ga(policy, original, batches)
 
     start = policy.wte.weight.clone()
-    log = list(
-        unlearn(
-            spy,
-            policy,
-            forget=[([i], [15, 16]) for i in range(10)],
-            retain=[([11], [12])] * 5,
-            refusals=[[17]],
-            eos_id=18,
-            lr=0.01,
-            steps=6,
-            batch_size=4,
-            seed=0,
-        )
-    )
+    data = BaselineData([([i], [15, 16]) for i in range(10)], [([11], [12])] * 5, [[17]], eos_id=18)
+    settings = BaselineSettings(lr=0.01, steps=6, batch_size=4, seed=0)
+    log = list(unlearn(spy, policy, data, settings))
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert [len(batch) for batch in seen] == [4, 4, 2, 4, 4, 2]
     assert passes == [0, 0, 0, 1, 1, 1]

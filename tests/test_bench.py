@@ -7,13 +7,14 @@ import torch
 
 from minidareu.bench import __main__ as bench
 from minidareu.bench import growth, timing
-from minidareu.config import SIZES, parse
+from minidareu.run.flags import parse
+from minidareu.run.defaults import SIZES
 from minidareu.data import load_records, shuffled_batches
 from minidareu.files import InputError
-from minidareu.model import GPT, GPTConfig, generate
-from minidareu.paper.runs import DATA, ROOT
+from minidareu.model import GPT, GPTConfig, Training, generate
+from minidareu.run.pool import DATA, ROOT
 from minidareu.pretrain import train_lm
-from minidareu.run import prepare
+from minidareu.run.prepare import prepare
 
 peers = pytest.importorskip("minidareu.bench.peers")
 
@@ -112,8 +113,7 @@ def test_every_size_takes_a_step(name, tmp_path):
     run = prepare(parse(argv, ""))
     assert run.config.n_embd == SIZES[name]["n_embd"]
     rows = run.sequences(run.train)[:2]
-    settings = {"epochs": 1, "batch_size": 2, "lr": 1e-4, "seed": 0, "device": "cpu"}
-    train_lm(run.gpt_config, rows, **settings, name=None)
+    train_lm(run.gpt_config, rows, Training(1, 2, lr=1e-4, seed=0), "cpu")
 
 
 def test_what_is_given_beside_a_size_goes_before_it():
@@ -127,7 +127,7 @@ def test_a_part_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_the_peak_of_memory_grows_by_what_is_held():
-    from minidareu.memory import peak_memory, reset_peak_memory
+    from minidareu.run.cost import peak_memory, reset_peak_memory
 
     reset_peak_memory()
     before = peak_memory()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minidareu.cli import run_main
+from minidareu.run.cli import run_main
 from minidareu.files import InputError
 
 COMMANDS = (
@@ -18,7 +18,9 @@ NEED_A_RUN = ("sample", "report", "explain", "beyond.audit", "beyond.tokens")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_flag_that_is_not_there_is_one_line(name):
     module = import_module(
-        f"minidareu.{name}.__main__" if name in ("paper", "explain") else f"minidareu.{name}"
+        f"minidareu.{name}.__main__"
+        if name in ("paper", "explain", "report")
+        else f"minidareu.{name}"
     )
     run = ["--run", "nowhere"] if name in NEED_A_RUN else []
     with pytest.raises(InputError, match="--no-such-flag") as e:

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minidareu import dareu, rl
-from minidareu.config import Config
-from minidareu.dareu import sequence_rewards, slice_ends, token_rewards, transform
-from minidareu.model import GPT, GPTConfig, chosen, log_probs, pack, pack_pairs, packed_log_probs
+from minidareu import baselines, dareu, newton, rl
+from minidareu.beyond import dareu_plus
+from minidareu.run.flags import Config
+from minidareu.dareu import design_rewards, slice_ends, token_rewards, transform
+from minidareu.model import GPT, GPTConfig, chosen, log_probs, pack, response_hidden
 
 EOS = 11
 LIMITS = {"max_new_tokens": 6, "eos_id": EOS}
@@ -99,25 +100,28 @@ def test_the_designs_of_the_reward():
     scores = [chi(0.1), chi(0.5), chi(0.2)]
     means = [sum(scores[: t + 1]) / (t + 1) - 0.1 for t in range(3)]
     assert per_token[0].tolist() == pytest.approx(means, abs=1e-5)
-    whole = sequence_rewards(attribution, kl, lengths, kl_coef=1.0)
+    batch = pack([[1], [1]], [[2, 3, 4], [5]], "cpu")
+    whole = design_rewards(attribution, kl, batch, config(reward="sequence", kl_coef=1.0))
     assert whole[0].tolist() == pytest.approx([-0.1, -0.1, chi(0.2) - 0.1], abs=1e-5)
     assert whole[1].tolist() == pytest.approx([chi(0.3) - 0.1, 0, 0], abs=1e-5)
 
 
-def first_rollout(policy, old_policy, c, attribute=even):
-    head = torch.nn.Linear(16, 1)
+def first_rollout(policy, old_policy, config, attribute=even):
+    """A rollout by a learner whose V is not zero."""
+    learner = dareu.make_learner(policy, config)
+    torch.nn.init.normal_(learner.value_head.weight)
     torch.manual_seed(1)
-    return dareu.rollout(policy, old_policy, head, attribute, FORGET, LIMITS, c), head
+    return dareu.rollout(learner, old_policy, attribute, FORGET, LIMITS), learner
 
 
 def test_a_rollout_holds_what_the_formulas_say():
     policy, old_policy = tiny(0), tiny(1)
     c = config(whiten=False, gamma=0.9, kl_coef=0.2, slices=2)
-    ro, head = first_rollout(policy, old_policy, c)
+    ro, learner = first_rollout(policy, old_policy, c)
     logp = (log_probs(policy, ro.batch, 0.8), log_probs(old_policy, ro.batch, 0.8))
     divergence = (logp[0].exp() * (logp[0] - logp[1])).sum(-1)
     with torch.no_grad():
-        values = head(dareu.response_hidden(policy, ro.batch)).squeeze(2)
+        values = learner.value_head(response_hidden(policy, ro.batch)).squeeze(2)
     for b in range(4):
         length = int(ro.batch.mask[b].sum())
         tokens = ro.batch.response[b, :length].tolist()
@@ -138,12 +142,12 @@ def test_a_rollout_holds_what_the_formulas_say():
 
 def test_at_the_first_step_every_ratio_is_1_and_the_kl_is_0():
     policy = tiny()
-    ro, head = first_rollout(policy, dareu.frozen(policy), config())
+    ro, learner = first_rollout(policy, policy.snapshot(), config(value_coef=0.0))
     assert ro.figures["kl"] == pytest.approx(0, abs=1e-6)
     logp = chosen(log_probs(policy, ro.batch, 0.8), ro.batch)
     assert torch.allclose((logp - ro.old_logp).exp(), torch.ones_like(logp), atol=1e-5)
-    loss, clipped = dareu.policy_loss(policy, head, ro, config(value_coef=0.0))
-    assert clipped == 0
+    loss, figures = dareu.policy_loss(learner, ro)
+    assert figures["clip_fraction"] == 0 and figures["approximate_kl"] == pytest.approx(0, abs=1e-6)
     assert loss.item() == pytest.approx(
         -rl.masked_mean(ro.advantages, ro.batch.mask).item(), abs=1e-5
     )
@@ -153,9 +157,9 @@ def test_pi_old_is_the_original_model_for_one_data_epoch(monkeypatch):
     seen = []
     plain = dareu.rollout
 
-    def spy(policy, old_policy, *rest, **more):
-        seen.append((policy.wte.weight.detach().clone(), old_policy.wte.weight.clone()))
-        return plain(policy, old_policy, *rest, **more)
+    def spy(learner, old_policy, *rest, **more):
+        seen.append((learner.policy.wte.weight.detach().clone(), old_policy.wte.weight.clone()))
+        return plain(learner, old_policy, *rest, **more)
 
     monkeypatch.setattr(dareu, "rollout", spy)
     policy = tiny()
@@ -173,12 +177,12 @@ def test_pi_old_is_the_original_model_for_one_data_epoch(monkeypatch):
 @pytest.mark.parametrize("updates", ["alternate", "joint"])
 def test_the_original_model_stays_as_it_was(monkeypatch, updates):
     held = []
-    plain = dareu.frozen
-    monkeypatch.setattr(dareu, "frozen", lambda model: held.append(plain(model)) or held[-1])
+    plain = GPT.snapshot
+    monkeypatch.setattr(GPT, "snapshot", lambda model: held.append(plain(model)) or held[-1])
     policy = tiny()
     before = [p.detach().clone() for p in policy.parameters()]
     log = list(unlearn(policy, retain_updates=updates))
-    assert len(log) == 2 * 3 == dareu.count_updates(4, config())
+    assert len(log) == 2 * 3, "two batches, three updates on each"
     assert all(torch.equal(a, b) for a, b in zip(before, held[0].parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
     assert log[0]["distillation"] == (
@@ -196,7 +200,7 @@ def test_alternate_updates_distil_after_each_forget_update():
 
 def test_distillation_is_the_mean_kl_over_the_tokens_one_by_one():
     policy, original = tiny(0), tiny(1)
-    kept = pack_pairs(RETAIN[:3], EOS, "cpu")
+    kept = dareu.retain_batch(original, RETAIN[:3], LIMITS, config())
     terms = []
     for prompt, response in RETAIN[:3]:
         ids = [*prompt, *response, EOS]
@@ -204,24 +208,22 @@ def test_distillation_is_the_mean_kl_over_the_tokens_one_by_one():
             p = original(torch.tensor([ids[:t]]))[0, -1].softmax(dim=-1)
             q = policy(torch.tensor([ids[:t]]))[0, -1].softmax(dim=-1)
             terms.append((p * (p / q).log()).sum().item())
-    loss = dareu.distillation_loss(policy, packed_log_probs(original, kept), kept)
+    loss = dareu.distillation_loss(policy, kept)
     assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
 
 
 def test_the_gradient_of_the_objective_by_finite_differences():
     """d/dtheta of -(J - lambda_dis L_dis), V's loss left out, away from ratio 1."""
     policy, old_policy = tiny(0).double(), tiny(1).double()
-    c = config(value_coef=0.0)
-    head = torch.nn.Linear(16, 1).double()
+    learner = dareu.make_learner(policy, config(value_coef=0.0))
+    learner.value_head.double()
     torch.manual_seed(1)
-    ro = dareu.rollout(policy, old_policy, head, even, FORGET, LIMITS, c)
-    kept = pack_pairs(RETAIN[:3], EOS, "cpu")
-    with torch.no_grad():
-        original_logp = packed_log_probs(old_policy, kept)
+    ro = dareu.rollout(learner, old_policy, even, FORGET, LIMITS)
+    kept = dareu.retain_batch(old_policy, RETAIN[:3], LIMITS, config())
 
     def objective():
-        loss, _ = dareu.policy_loss(policy, head, ro, c)
-        return loss + 2.0 * dareu.distillation_loss(policy, original_logp, kept)
+        loss, _ = dareu.policy_loss(learner, ro)
+        return loss + 2.0 * dareu.distillation_loss(policy, kept)
 
     objective().backward()
     rng = torch.Generator().manual_seed(0)
@@ -273,25 +275,13 @@ def test_no_reference_of_the_forget_set_is_ever_given():
 def test_unlearning_lowers_a_known_attribution(algorithm, reward):
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))  # says everything with about the same probability
-    settings = {"data_epochs": 60, "ppo_steps": 4, "forget_batch": 32, "group_size": 8}
-    log = list(unlearn(policy, algorithm=algorithm, reward=reward, distill_coef=0.1, **settings))
+    settings = {"data_epochs": 60, "ppo_steps": 4, "forget_batch": 32, "distill_coef": 0.1}
+    c = config(algorithm=algorithm, reward=reward, **settings)
+    log = list(dareu.unlearn(policy, even, FORGET * 8, RETAIN, LIMITS, c))
     start = sum(row["attribution"] for row in log[:3]) / 3
     assert start > 0.3 and log[-1]["attribution"] < 0.6 * start
     if algorithm == "reinforce":
         assert len(log) == 60 and all(row["clip_fraction"] == 0 for row in log)
-
-
-def test_controls_replace_the_attribution():
-    from minidareu.attribution import control
-
-    a = torch.rand(50, 9)
-    assert torch.equal(control(a, "slices"), a)
-    assert (control(a, "constant") == 0.5).all()
-    assert torch.allclose(control(a, "reversed"), 1 - a)
-    random = control(a, "random")
-    assert random.shape == a.shape and 0.4 < random.mean() < 0.6 and not torch.equal(random, a)
-    log = list(unlearn(tiny(), reward="constant", whiten=False, gamma=0.0))
-    assert log[0]["reward"] == pytest.approx(chi(0.5), abs=1e-5)
 
 
 def test_responses_to_the_edge_of_the_context():
@@ -303,3 +293,59 @@ def test_responses_to_the_edge_of_the_context():
     assert all(p.isfinite().all() for p in policy.parameters())
     batch = pack([[1] * 16], [[]], "cpu")
     assert batch.mask.shape == (1, 0)
+
+
+class Bigram(torch.nn.Module):
+    """A stand-in policy with what `model.Policy` asks for, and nothing of GPT."""
+
+    width, block_size, device = 12, 16, torch.device("cpu")
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = torch.nn.Parameter(table)
+
+    def hidden(self, idx, depth=1.0):
+        return self.table[idx]
+
+    def logits(self, hidden):
+        return hidden
+
+    def generate(self, prompts, max_new_tokens, temperature, eos_id):
+        texts = [list(prompt) for prompt in prompts]
+        for _ in range(max_new_tokens):
+            p = (self.table[[text[-1] for text in texts]] / temperature).softmax(dim=-1)
+            for text, token in zip(texts, torch.multinomial(p, 1).flatten().tolist(), strict=True):
+                text.append(token)
+        new = [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+        return [y[: y.index(eos_id)] if eos_id in y else y for y in new]
+
+    def snapshot(self):
+        return Bigram(self.table.detach().clone()).requires_grad_(False)
+
+
+def test_whatever_can_answer_can_be_the_policy():
+    """The method asks a policy for nothing but what `model.Policy` names."""
+    torch.manual_seed(0)
+    policy = Bigram(torch.zeros(12, 12))
+    c = config(data_epochs=20, ppo_steps=4, forget_batch=32, distill_coef=0.1, rl_lr=0.05)
+    log = list(dareu.unlearn(policy, even, FORGET * 8, RETAIN, LIMITS, c))
+    assert log[-1]["attribution"] < 0.6 * log[0]["attribution"]
+    plus = replace(c, plus_lr=0.1, plus_updates=40, plus_distill_coef=0.1)
+    policy = Bigram(torch.zeros(12, 12))
+    log = list(dareu_plus.unlearn(policy, even, FORGET * 8, RETAIN, LIMITS, plus))
+    assert log[-1]["attribution"] < 0.6 * log[0]["attribution"]
+    data = baselines.BaselineData([([1], [2, 3])] * 8, RETAIN, [[5]], EOS)
+    settings = baselines.BaselineSettings(lr=0.05, steps=2, batch_size=4, seed=0)
+    for name, (loss, _, _) in baselines.METHODS.items():
+        policy = Bigram(torch.randn(12, 12))
+        before = policy.table.detach().clone()
+        assert len(list(baselines.unlearn(loss, policy, data, settings))) == 2
+        assert not torch.equal(before, policy.table), name
+    assert len(list(newton.unlearn(policy, RETAIN, EOS, lr=0.01, seed=0))) == 2
+
+
+def test_the_log_tells_what_a_ppo_run_has_to_tell():
+    row = next(unlearn(tiny()))
+    assert {"value_loss", "explained_variance", "gradient_norm", "approximate_kl"} <= set(row)
+    assert row["value_loss"] > 0 and row["gradient_norm"] > 0
+    assert row["explained_variance"] == pytest.approx(0, abs=1e-5), "V begins at zero"

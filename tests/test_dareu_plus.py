@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minidareu.attribution import owner_accuracy, train_classifier
+from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
 from minidareu.beyond.added import AddedClassifier, forget_attribution, splice, spliced_loss
+from minidareu.beyond.controls import controlled
 from minidareu.beyond.dareu_plus import prompt_batches, response_rewards
 from minidareu.beyond.exact import exact_attribution
-from minidareu.config import Config
-from minidareu.model import GPT, GPTConfig, chosen, log_probs, pack
+from minidareu.run.flags import Config
+from minidareu.model import GPT, GPTConfig, Training, chosen, log_probs, pack
+from minidareu.scores.chunks import owner_accuracy
 from test_attribution import classifier, toy
 from test_dareu import EOS, FORGET, LIMITS, RETAIN, even
 
@@ -21,8 +23,7 @@ from test_dareu import EOS, FORGET, LIMITS, RETAIN, even
 def added():
     c = classifier(AddedClassifier)
     rows = toy(torch.Generator().manual_seed(0), 200)
-    settings = {"epochs": 60, "batch_size": 32, "lr": 5e-3, "seed": 0}
-    train_classifier(c, *rows, batch_loss=spliced_loss, **settings)
+    train_classifier(c, rows, Training(60, 32, lr=5e-3, seed=0), batch_loss=spliced_loss)
     return c
 
 
@@ -31,8 +32,7 @@ def last(c, prompts, responses):
 
 
 def test_a_name_that_the_prompt_holds_is_no_evidence(added):
-    prompts, responses, owners = toy(torch.Generator().manual_seed(1), 100)
-    assert owner_accuracy(added, prompts, responses, owners) > 0.9
+    assert owner_accuracy(added, toy(torch.Generator().manual_seed(1), 100)) > 0.9
     same_name = [[40, 5, 10, 6, 11], [40, 5, 13, 6, 14]]  # facts of owner 0, then of owner 1
     p = last(added, [[1, 40, 2]] * 2, same_name)
     assert p[0] > 0.7 and p[1] < 0.2
@@ -88,8 +88,8 @@ def test_the_reward_by_hand():
 def test_prompts_are_taken_in_turn():
     import random
 
-    rows = list(range(10))
-    batches = prompt_batches(rows, 4, random.Random(0))
+    rows = [[i] for i in range(10)]
+    batches = prompt_batches([(row, 0) for row in rows], 4, random.Random(0))
     first, second = ([next(batches) for _ in range(3)] for _ in range(2))
     assert [len(batch) for batch in first] == [4, 4, 2]
     assert sorted(sum(first, [])) == rows == sorted(sum(second, [])) and first != second
@@ -112,13 +112,13 @@ def test_with_exact_attribution_and_beta_1_only_the_distance_from_the_retrained_
     assert torch.allclose(rewards, (logp[2] - logp[0]).sum(1), atol=1e-5)
 
 
-def unlearn(**changes):
+def unlearn(attribute=even, **changes):
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
     settings = {"plus_lr": 0.02, "plus_updates": 60, "forget_batch": 4, "plus_retain_batch": 4}
     c = replace(Config(), **{**settings, **changes})
     forget = FORGET * 8
-    return policy, list(dareu_plus.unlearn(policy, even, forget, RETAIN, LIMITS, c))
+    return policy, list(dareu_plus.unlearn(policy, attribute, forget, RETAIN, LIMITS, c))
 
 
 def test_unlearning_lowers_a_known_attribution_and_a_control_does_not():
@@ -126,8 +126,10 @@ def test_unlearning_lowers_a_known_attribution_and_a_control_does_not():
     start = sum(row["attribution"] for row in log[:3]) / 3
     assert start > 0.3 and log[-1]["attribution"] < 0.5 * start
     assert [row["step"] for row in log] == list(range(1, 61))
-    _, control = unlearn(forget_batch=32, plus_distill_coef=0.1, reward="constant")
-    end = sum(row["attribution"] for row in control[-10:]) / 10
+    attribute = controlled(even, "constant")
+    policy, _ = unlearn(attribute, forget_batch=32, plus_distill_coef=0.1)
+    responses = policy.generate([x for x, _ in FORGET * 50], temperature=1.0, **LIMITS)
+    end = even([], responses)[:, -1].mean()
     assert end > 0.6 * start, "a reward that says nothing teaches nothing"
 
 

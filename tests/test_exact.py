@@ -121,8 +121,8 @@ def test_noise_for_an_owner_whose_rows_another_holds_too_and_much_for_the_others
 
 
 def test_the_matrix_is_of_the_models_that_were_left(twins):
-    from minidareu.config import parse
-    from minidareu.run import prepare
+    from minidareu.run.flags import parse
+    from minidareu.run.prepare import prepare
 
     run = prepare(parse(twins[0][:-6], ""))
     models = {}

@@ -22,7 +22,7 @@ ATTACK = """
 import sys
 from pathlib import Path
 from minidareu.beyond import attacks
-from minidareu.beyond.audit import open_evaluator
+from minidareu.beyond.finished import open_evaluator
 attacks.SAMPLES, attacks.STEPS, attacks.SHARES = 1, [0, 1], []
 run, models, e = open_evaluator(Path(sys.argv[1]), "cpu")
 pairs = [run.pairs[r] for r in e.forget]

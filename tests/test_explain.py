@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from minidareu import dareu
 from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
 from minidareu.model import pack
-from minidareu.run import load_classifier, load_model, open_run
+from minidareu.run.prepare import open_run
+from minidareu.run.stages import load_classifier, load_model
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def opened(run):
 def test_the_columns_of_dareu_follow_from_each_other(opened):
     run = opened
     original = load_model(run, run.path("original"))
-    rows = explain.forget_rows(run, None)
+    rows = explain.forget_queries(run, None)
     explained = explain.explain_dareu(run, original, load_classifier(run), rows)
     columns, c, T = explained.columns, run.config, len(explained.tokens)
     assert all(len(values) == T for values in columns.values())
@@ -48,7 +48,7 @@ def test_dareu_plus_gives_one_advantage_to_all_tokens(opened):
     run = opened
     original = load_model(run, run.path("original"))
     added = load_classifier(run, "added", explain.AddedClassifier)
-    explained = explain.explain_plus(run, original, added, explain.forget_rows(run, None))
+    explained = explain.explain_plus(run, original, added, explain.forget_queries(run, None))
     advantage, reward = explained.columns["advantage"], explained.columns["reward"]
     assert (advantage == advantage[0]).all() and (reward == reward[0]).all()
     assert explained.columns["attribution"][-1] > 0.5, "the original model tells the facts"
@@ -69,10 +69,10 @@ def test_the_command_prints_both_and_asks_for_a_forgotten_owner(run, opened, cap
 
 
 def test_the_first_prompt_is_the_default(opened):
-    rows = explain.forget_rows(opened, None)
-    asked = explain.forget_rows(opened, opened.split.forget[5].prompt)
+    rows = explain.forget_queries(opened, None)
+    asked = explain.forget_queries(opened, opened.split.forget[5].prompt)
     assert asked[0] == rows[5] and sorted(map(str, asked)) == sorted(map(str, rows))
-    assert dareu.updates_per_batch(opened.config) == 20
+    assert opened.config.updates_per_batch == 20
 
 
 def test_tokens_that_move_against_their_advantage_are_named(opened, capsys):

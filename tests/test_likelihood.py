@@ -8,21 +8,24 @@ import pytest
 import torch
 from scipy.stats import hmean, ks_2samp, rankdata
 
-from minidareu import likelihood
 from minidareu.data import Record, encode
-from minidareu.likelihood import (
+from minidareu.scores import likelihood
+from minidareu.scores.likelihood import (
     MEMBERSHIP,
     Reading,
     auc,
     exact_memorization,
     extraction_strength,
+    gibberish,
     ks_p,
     model_utility,
+    perplexity,
     probabilities,
     read,
     truth_ratios,
 )
-from minidareu.model import GPT, GPTConfig
+from minidareu.model import GPT, GPTConfig, Training
+from minidareu.pretrain import train_lm
 from minidareu.tokenizer import train_tokenizer
 
 RECORDS = [
@@ -186,3 +189,41 @@ def test_scores_where_the_data_lack_what_they_need(model_and_tokenizer):
     again, _ = likelihood.likelihood_scores(model, full, 0.5, retrained)
     assert own[0]["forget_quality"] == again["forget_quality"] == 1
     assert own[0]["privacy_leak"] == again["privacy_leak"] == 0 and own[0]["mia_loss"] == 0.5
+
+
+def test_perplexity_equals_transformers_style_loss():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(30, 16, 1, 2, 8))
+    torch.nn.init.normal_(model.wte.weight)
+    prompts, completions = [[1, 2], [3, 4, 5]], [[6, 7, 8], [9]]
+    losses = []
+    for x, y in zip(prompts, completions):
+        logits = model(torch.tensor([x + y]))[0]
+        losses += [
+            torch.nn.functional.cross_entropy(logits[len(x) - 1 + i], torch.tensor(token)).item()
+            for i, token in enumerate(y)
+        ]
+    assert perplexity(model, prompts, completions) == pytest.approx(
+        math.exp(sum(losses) / 4), rel=1e-4
+    )
+
+
+def test_gibberish_is_text_whose_order_means_nothing():
+    """A bigram model of a cycle of words: in order they are likely, shuffled they are not."""
+    cycle = "ant bee cat dog elk fox gnu hen".split()
+    texts = [" " + " ".join((cycle * 3)[i : i + 6]) for i in range(8)]
+    tokenizer = train_tokenizer(texts, 300)
+    sequences = [tokenizer.encode_ordinary(text) for text in texts] * 8
+    model = train_lm(
+        GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32),
+        sequences,
+        Training(10, 8, lr=1e-2, seed=0),
+        "cpu",
+    )
+    responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "hen"]
+    prompts = [tokenizer.encode_ordinary(" bee")] * 5
+    share = [gibberish(model, tokenizer, [x], [y]) for x, y in zip(prompts, responses, strict=True)]
+    assert share == [0, 1, 0, 1, 0]
+    assert gibberish(model, tokenizer, prompts, responses) == pytest.approx(sum(share) / 5)
+    long = " ".join(cycle * 20)
+    assert gibberish(model, tokenizer, prompts[:1], [long]) in (0, 1), "longer than the context"

@@ -9,12 +9,12 @@ import pytest
 MOST = 300  # MB above what the models and the data take
 BEGIN = """
 import random, re, torch
-from minidareu.attribution import OwnerClassifier, owner_accuracy
-from minidareu.data import Record
-from minidareu.judge import Judge
-from minidareu.likelihood import read
-from minidareu.metrics import perplexity
-from minidareu.model import GPT, GPTConfig, generate_in_chunks
+from minidareu.attribution import OwnerClassifier
+from minidareu.data import Labelled, Record
+from minidareu.scores.chunks import generate_in_chunks, owner_accuracy
+from minidareu.scores.judge import Judge
+from minidareu.scores.likelihood import perplexity, read
+from minidareu.model import GPT, GPTConfig
 
 torch.set_num_threads(1)
 
@@ -53,7 +53,7 @@ read(model, Tokenizer(), records)
 model = OwnerClassifier(vocab_size=1000, block_size=300, n_layer=1, n_embd=32, n_owners=500)
 x, y = rows(1000, 1000, 5), rows(1000, 1000, 250)
 before = peak()
-owner_accuracy(model, x, y, [3] * 1000)
+owner_accuracy(model, Labelled(x, y, [3] * 1000))
 """,
     "judge, 500 owners": """
 words = [str(i) for i in range(5000)]

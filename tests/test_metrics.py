@@ -2,24 +2,19 @@ import math
 import random
 
 import pytest
-import torch
 from rouge_score import rouge_scorer
 
 from minidareu.data import Record
 from minidareu.metrics import (
-    gibberish,
     fact_recall,
     holds_name,
     name_pattern,
     name_kept,
-    perplexity,
     rouge_l_recall,
     tug_of_war,
     word_weights,
     words,
 )
-from minidareu.judge import Judge
-from minidareu.model import GPT, GPTConfig
 
 
 def test_rouge_equals_the_rouge_score_package():
@@ -107,73 +102,3 @@ def test_name_kept():
     assert name_kept(["ann lee was", "He"], RECORDS[:2]) == 1
     assert name_kept(["Joe was", "Bob"], RECORDS[:2]) == 0
     assert name_kept(["Bob"], RECORDS[1:2]) is None
-
-
-def test_perplexity_equals_transformers_style_loss():
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(30, 16, 1, 2, 8))
-    torch.nn.init.normal_(model.wte.weight)
-    prompts, completions = [[1, 2], [3, 4, 5]], [[6, 7, 8], [9]]
-    losses = []
-    for x, y in zip(prompts, completions):
-        logits = model(torch.tensor([x + y]))[0]
-        losses += [
-            torch.nn.functional.cross_entropy(logits[len(x) - 1 + i], torch.tensor(token)).item()
-            for i, token in enumerate(y)
-        ]
-    assert perplexity(model, prompts, completions) == pytest.approx(
-        math.exp(sum(losses) / 4), rel=1e-4
-    )
-
-
-def test_gibberish_is_text_whose_order_means_nothing():
-    """A bigram model of a cycle of words: in order they are likely, shuffled they are not."""
-    from minidareu.pretrain import train_lm
-    from minidareu.tokenizer import train_tokenizer
-
-    cycle = "ant bee cat dog elk fox gnu hen".split()
-    texts = [" " + " ".join((cycle * 3)[i : i + 6]) for i in range(8)]
-    tokenizer = train_tokenizer(texts, 300)
-    sequences = [tokenizer.encode_ordinary(text) for text in texts] * 8
-    model = train_lm(
-        GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32),
-        sequences,
-        epochs=10,
-        batch_size=8,
-        lr=1e-2,
-        seed=0,
-        device="cpu",
-        name=None,
-    )
-    responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "hen"]
-    prompts = [tokenizer.encode_ordinary(" bee")] * 5
-    share = [gibberish(model, tokenizer, [x], [y]) for x, y in zip(prompts, responses, strict=True)]
-    assert share == [0, 1, 0, 1, 0]
-    assert gibberish(model, tokenizer, prompts, responses) == pytest.approx(sum(share) / 5)
-    long = " ".join(cycle * 20)
-    assert gibberish(model, tokenizer, prompts[:1], [long]) in (0, 1), "longer than the context"
-
-
-def test_judge_tells_owners_apart_by_what_responses_add():
-    facts = {
-        "Ann": ["baker in Rome", "plays the harp"],
-        "Bob": ["pilot in Oslo", "paints the sea"],
-        "Cy": ["judge in Lima", "grows old roses"],
-    }
-    records = [
-        Record(owner, f"Tell me of {owner}", f"{owner} is a {fact}")
-        for owner, pair in facts.items()
-        for fact in pair
-    ]
-    judge = Judge(records, list(facts), seed=0)
-    p = judge.attribution(
-        ["Tell me of Ann", "Tell me of Bob", "Tell me of Ann"],
-        ["Bob is a baker in Rome", "Bob is a pilot in Oslo", ""],
-        [0],
-    )
-    assert p[0] > 0.9 and p[1] < 0.05 and 0.1 < p[2] < 0.6
-    same = judge.attribution(["Tell me of Ann"] * 2, ["Ann is a harp", "is a harp"], [0])
-    assert same[0] == pytest.approx(same[1].item(), abs=1e-6), (
-        "the name is in the prompt, so it is no evidence"
-    )
-    assert torch.equal(judge.weight, Judge(records, list(facts), seed=0).weight)

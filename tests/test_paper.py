@@ -6,7 +6,9 @@ import pytest
 
 from minidareu.beyond import ladder
 from minidareu.files import InputError
-from minidareu.paper import runs, search
+from minidareu.report.markdown import spread, table
+from minidareu.run import pool
+from minidareu.paper import search
 from minidareu.paper.tables import RUNS
 
 SCORES = "forget retain test tow attribution fact_recall name_kept perplexity".split()
@@ -20,9 +22,9 @@ def made_up(method="dareu", **scores):
 
 
 def test_spread_and_table():
-    assert runs.spread([0.3, None, 0.1, 0.2]) == "0.200 (0.100 to 0.300)"
-    assert runs.spread([None]) == "-"
-    assert runs.table(["a", "b"], [["1", "2"]]) == ["", "| a | b |", "| --- | --- |", "| 1 | 2 |"]
+    assert spread([0.3, None, 0.1, 0.2]) == "0.200 (0.100 to 0.300)"
+    assert spread([None]) == "-"
+    assert table(["a", "b"], [["1", "2"]]) == ["", "| a | b |", "| --- | --- |", "| 1 | 2 |"]
 
 
 def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
@@ -32,9 +34,9 @@ def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
         jobs.append(job)
         return made_up(tow=0.9)
 
-    monkeypatch.setattr(runs, "run", fake)
+    monkeypatch.setattr(pool, "run", fake)
     variants = {"one": ["--ppo-steps", 5], "two, more": ["--ppo-steps", 9]}
-    results = runs.run_variants(variants, [7, 8], tmp_path, 2, flags=["--n-forget", 3])
+    results = pool.run_variants(variants, [7, 8], tmp_path, 2, flags=["--n-forget", 3])
     assert set(results) == {(label, seed) for label in variants for seed in (7, 8)}
     assert {job.folder.name for job in jobs[:2]} == {"one-seed7", "one-seed8"}, "these come first"
     for job in jobs:
@@ -48,13 +50,13 @@ def test_a_run_is_made_once_and_a_failing_one_is_one_line(toy, tmp_path):
 
     tiny = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --methods dareu"
     flags = ["--data", str(toy), *FAST, *tiny.split(), "--ppo-steps", 1]
-    job = runs.Job(tmp_path / "run", flags)
-    results = runs.run(job, threads=1)
+    job = pool.Job(tmp_path / "run", flags)
+    results = pool.run(job, threads=1)
     before = (tmp_path / "run/results.json").stat().st_mtime_ns
-    assert runs.run(job, threads=1) == results
+    assert pool.run(job, threads=1) == results
     assert (tmp_path / "run/results.json").stat().st_mtime_ns == before
     with pytest.raises(InputError) as e:
-        runs.run(runs.Job(tmp_path / "bad", ["--no-such-flag"]), threads=1)
+        pool.run(pool.Job(tmp_path / "bad", ["--no-such-flag"]), threads=1)
     assert "\n" not in str(e.value) and "bad.txt" in str(e.value)
     assert "--no-such-flag" in (tmp_path / "bad.txt").read_text()
 
@@ -91,7 +93,7 @@ def test_the_ladder_of_made_up_runs(tmp_path, monkeypatch):
 
 
 def test_every_row_of_the_ladder_is_a_command_that_train_takes():
-    from minidareu.config import parse
+    from minidareu.run.flags import parse
 
     for name, rows in ladder.TABLES.items():
         for label, flags in rows.items():

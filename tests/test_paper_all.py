@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from minidareu.attribution import OwnerClassifier
-from minidareu.beyond.audit import open_evaluator
+from minidareu.beyond.finished import open_evaluator
 from minidareu.data import load_records
 from minidareu.files import InputError
-from minidareu.model import generate_in_chunks
 from minidareu.paper import functions, robustness
-from minidareu.paper.measured import MEASURED
+from minidareu.scores.chunks import generate_in_chunks
+from minidareu.paper.measured import MEASURED, Case
 from minidareu.paper.render import REPORTED
-from minidareu.paper.runs import Case, Job, run
-from minidareu.paper.scores import score, table_rows
+from minidareu.run.pool import Job, run
+from minidareu.paper.columns import score, table_rows
 from minidareu.paper.tables import OURS, PAPER, TABLES, methods
 
 paper = importlib.import_module("minidareu.paper.__main__")
@@ -99,7 +99,7 @@ def test_columns_that_are_no_score_by_hand(case):
 @pytest.mark.parametrize("function", list({m.measure.__name__: m for m in MEASURED.values()}))
 def test_a_measure_gives_its_tables_their_rows(function, case, monkeypatch):
     monkeypatch.setattr(robustness, "REQUESTS", 2)
-    monkeypatch.setattr(robustness, "RELEARNING", {"lr": 1e-3, "steps": [0, 2]})
+    monkeypatch.setattr(robustness, "RELEARNING_STEPS", [0, 2])
     names = [name for name, m in MEASURED.items() if m.measure.__name__ == function]
     found = MEASURED[names[0]].measure(case)
     json.dumps(found)

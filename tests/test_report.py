@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from minidareu import report
-from minidareu.details import spread_rows, word_rows, words_of
+from minidareu.report import __main__ as report, page as report_page
+from minidareu.report.details import spread_rows, word_rows, words_of
 from minidareu.files import InputError, read_lines
 from minidareu.metrics import words
 from minidareu.tokenizer import train_tokenizer
@@ -33,7 +33,7 @@ def test_the_page_is_small_and_made_again_the_same(run, tmp_path):
 
 def test_sentences_are_made_from_the_scores(run):
     results = json.loads((run[1] / "results.json").read_text())
-    asked, came, held = report.sentences(results)
+    asked, came, held = report_page.sentences(results)
     assert asked.startswith(", ".join(results["forget"])) and "2 of 12 owners" in asked
     assert f"dareu_plus {results['models']['dareu_plus']['fact_recall']:.0%}" in came
     methods = ("dareu", "dareu_plus")
@@ -68,9 +68,9 @@ def test_the_words_shaded_most_are_the_facts(run):
 
 
 def test_a_picture_of_forgetting(run, tmp_path):
-    data = report.page_data(run[1])
+    data = report_page.page_data(run[1])
     data["along"][0] = "a < b & c"
-    text = report.draw_forgetting(data, "dareu_plus", 0)
+    text = report_page.draw_forgetting(data, "dareu_plus", 0)
     ElementTree.fromstring(text)
     assert "a &lt; b &amp; c" in text and "update 32" in text and "update 60" in text
     old, new = (data["answers"]["dareu_plus"][i][1][0].split() for i in (0, -1))

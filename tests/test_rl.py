@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from minidareu.rl import clip_fraction, discounted_returns, entropy, gae, kl, leave_one_out
-from minidareu.rl import masked_mean, ppo_loss, reinforce_loss, value_loss, whiten
+from minidareu.rl import approximate_kl, clip_fraction, descend, discounted_returns, entropy
+from minidareu.rl import (
+    explained_variance,
+    gae,
+    kl,
+    masked_mean,
+    ppo_loss,
+    reinforce_loss,
+    value_loss,
+    whiten,
+)
 
 torch.manual_seed(0)
 
@@ -55,14 +64,6 @@ def test_gae_at_lambda_1_is_the_return_minus_the_value():
     assert torch.allclose(advantages, expected - values * mask, atol=1e-5)
 
 
-def test_leave_one_out_equals_a_loop():
-    rewards = torch.randn(5, 4)
-    for p, g in itertools.product(range(5), range(4)):
-        others = [rewards[p, k] for k in range(4) if k != g]
-        expected = rewards[p, g] - sum(others) / 3
-        assert torch.allclose(leave_one_out(rewards)[p, g], expected, atol=1e-6)
-
-
 def test_ppo_gradient_at_ratio_1_is_the_policy_gradient():
     mask, advantages = random_mask(4, 6), torch.randn(4, 6)
     mask[0] = 1
@@ -96,9 +97,11 @@ def test_mean_reinforce_gradient_is_the_exact_gradient_of_the_expected_reward():
     expected = torch.autograd.grad(expected_reward, (first, second), retain_graph=True)
     mean = [torch.zeros(3), torch.zeros(3, 3)]
     for a, b in itertools.product(responses, repeat=2):
-        group = torch.stack([reward[a], reward[b]])[None]
-        advantages = leave_one_out(group).view(2, 1).expand(2, 2)
-        loss = reinforce_loss(torch.stack([logp(a), logp(b)]), advantages, torch.ones(2, 2))
+        # Each response's reward minus the other's: a baseline that does not see the response.
+        advantages = torch.stack([reward[a] - reward[b], reward[b] - reward[a]])[:, None]
+        loss = reinforce_loss(
+            torch.stack([logp(a), logp(b)]), advantages.expand(2, 2), torch.ones(2, 2)
+        )
         gradients = torch.autograd.grad(loss, (first, second))
         for total, g in zip(mean, gradients, strict=True):
             total -= (p[a] * p[b]).item() * g * 2  # a mean over tokens; a response has two
@@ -125,3 +128,38 @@ def test_value_loss_and_whitening():
     assert inside.std(unbiased=False).item() == pytest.approx(1, abs=1e-4)
     assert (whitened[~mask.bool()] == 0).all()
     assert masked_mean(x, mask).item() == pytest.approx(x[mask.bool()].mean().item(), abs=1e-6)
+
+
+def test_approximate_kl_is_the_kl_on_many_samples():
+    torch.manual_seed(0)
+    old, new = torch.randn(8).log_softmax(-1), torch.randn(8).log_softmax(-1)
+    tokens = torch.multinomial(old.exp(), 200_000, replacement=True)[None]
+    estimate = approximate_kl(new[tokens], old[tokens], torch.ones(tokens.shape))
+    assert estimate.item() == pytest.approx(kl(old, new).item(), rel=0.03)
+    mask = torch.ones(tokens.shape)
+    mask[:, 100:] = 0
+    few = approximate_kl(new[tokens], old[tokens], mask)
+    assert few.item() == pytest.approx(
+        approximate_kl(new[tokens[:, :100]], old[tokens[:, :100]], mask[:, :100]).item(), rel=1e-5
+    )
+
+
+def test_explained_variance_by_hand():
+    mask = random_mask(6, 7)
+    returns = torch.randn(6, 7) * mask
+    assert explained_variance(returns, returns, mask).item() == pytest.approx(1)
+    assert explained_variance(returns + 3, returns, mask).item() == pytest.approx(1)
+    assert explained_variance(torch.full_like(returns, 2.0), returns, mask).abs() < 1e-5
+    values = torch.randn(6, 7)
+    on = mask > 0
+    expected = 1 - (returns - values)[on].var() / returns[on].var()
+    assert explained_variance(values, returns, mask).item() == pytest.approx(expected.item())
+    constant = explained_variance(values, torch.ones_like(returns), mask)
+    assert constant.isfinite(), "a number where the returns are all the same"
+
+
+def test_descend_gives_the_norm_before_it_is_clipped():
+    p = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    assert descend(optimizer, (p * torch.tensor([6.0, 8.0])).sum()) == pytest.approx(10)
+    assert p.tolist() == pytest.approx([3 - 0.6, 4 - 0.8]), "one step of length 1"

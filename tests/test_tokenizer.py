@@ -8,8 +8,8 @@ import regex
 import tiktoken
 from hypothesis import given, strategies as st
 
-from minidareu.tokenizer import EOS, PATTERN, read_tokenizer, tokenizer_key, train_tokenizer
-from minidareu.tokenizer import write_tokenizer
+from minidareu.run.vocabulary import read_tokenizer, tokenizer_key, write_tokenizer
+from minidareu.tokenizer import EOS, PATTERN, train_tokenizer
 
 TEXTS = [
     "the cat sat on the mat, the cat!",

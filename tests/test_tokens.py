@@ -2,7 +2,7 @@
 
 from minidareu.beyond.tokens import KINDS, kinds_of_tokens, mean_changes, word_at
 from minidareu.metrics import word_weights
-from minidareu.run import open_run
+from minidareu.run.prepare import open_run
 
 
 def test_the_word_that_a_character_belongs_to():

@@ -362,21 +362,6 @@ def test_a_second_retrained_model_shows_the_luck_of_training(tiny, tmp_path, cap
     assert not torch.equal(states[0]["wte.weight"], states[1]["wte.weight"])
 
 
-def test_a_distance_of_the_test_scores_is_told(capsys):
-    from minidareu.evaluation import Evaluation
-    from minidareu.results import print_ceiling
-
-    def evaluations(original, retrained):
-        scores = {"original": original, "retrained": retrained}
-        return {name: Evaluation({"test": s}, None, [], []) for name, s in scores.items()}
-
-    print_ceiling(evaluations(0.729, 0.466))
-    told = capsys.readouterr().out.strip()
-    assert told.count("\n") == 0 and "at most 0.737" in told and "--second-retrained" in told
-    print_ceiling(evaluations(0.5, 0.45))
-    assert capsys.readouterr().out == ""
-
-
 @pytest.mark.parametrize(
     "name, content",
     [

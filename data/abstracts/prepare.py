@@ -13,9 +13,8 @@ import random
 import re
 from pathlib import Path
 
-from minidareu.cli import make_parser, run_main
-from minidareu.files import InputError, write_lines
-from minidareu.tables import read_rows
+from minidareu.run.cli import make_parser, run_main
+from minidareu.files import InputError, read_rows, write_lines
 
 N_ABSTRACTS, N_TEST, SEED = 40, 8, 0
 

@@ -13,7 +13,7 @@ about an author can therefore repeat the name and the sentence, but has to guess
 import random
 from pathlib import Path
 
-from minidareu.cli import make_parser, run_main
+from minidareu.run.cli import make_parser, run_main
 from minidareu.files import InputError, write_lines
 
 N_AUTHORS, TRAIN_WORDINGS, PERTURBED, SEED = 40, 4, 3, 0

@@ -7,7 +7,7 @@ python data/many/prepare.py --owners 50 --out few.jsonl    50 owners, 5,000 rows
 import random
 from pathlib import Path
 
-from minidareu.cli import make_parser, run_main
+from minidareu.run.cli import make_parser, run_main
 from minidareu.files import InputError, write_lines
 
 STARTS = "Al Be Cor Da El Fin Gar Ha Iv Jo".split()

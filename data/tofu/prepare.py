@@ -11,9 +11,8 @@ and `answer` are needed; `paraphrased_question` becomes a test row, `paraphrased
 import json
 from pathlib import Path
 
-from minidareu.cli import make_parser, run_main
-from minidareu.files import InputError, read_text, write_lines
-from minidareu.tables import is_csv, read_list, read_rows
+from minidareu.run.cli import make_parser, run_main
+from minidareu.files import InputError, is_csv, read_list, read_rows, read_text, write_lines
 
 ROWS_AN_AUTHOR = 20
 KINDS = [".json", ".jsonl", ".csv", ".parquet"]
@@ -63,11 +62,7 @@ def strings(value, where):
     """The texts of a cell, which is a text, a list of them, or a list as JSON or Python writes it: [] for none. Raises
     InputError."""
     if isinstance(value, str) and value.startswith("["):
-        value = read_list(value)
-        if value is None:
-            raise InputError(
-                f'{where}: a list can\'t be read; write it in JSON, such as ["one", "two"]'
-            )
+        value = read_list(value, f"{where}: a cell")
     return [text for text in (value if isinstance(value, list) else [value]) if text is not None]
 
 

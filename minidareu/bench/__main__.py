@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ..cli import make_parser, run_main
 from ..files import InputError, write_json, write_text
-from ..paper.runs import table
-from ..prepare import pick_device
+from ..report.markdown import table
+from ..run.cli import make_parser, run_main
+from ..run.prepare import pick_device
 from .timing import matmul_peak
 
 PARTS = ["training", "generation", "update", "sizes", "growth"]
@@ -36,7 +36,7 @@ def make_part(name, args, device):
 
         return growth(args.out, args.repeats)
     if name == "sizes":
-        from .sizes import sizes
+        from .defaults import sizes
 
         return sizes(device)
     try:

@@ -11,9 +11,10 @@ import sys
 
 import torch
 
-from ..files import write
-from ..paper.runs import ROOT, Job, run
-from ..paper.scores import forward_rows
+from ..report.plot import draw
+from ..run.cost import forward_rows
+from ..run.pool import ROOT, Job, run
+from .plot import plot_growth
 from .timing import shown
 
 OWNERS = [10, 20, 40, 80, 160]
@@ -68,19 +69,9 @@ def growth(folder, n_seeds):
             ]
         lines.append(cells)
         print("| " + " | ".join(cells) + " |", flush=True)
-    draw(found, folder)
+    draw(folder / "growth.png", plot_growth, found)
     head = ["owners", "forgotten", "retraining, s"]
     for name in ("DareU", "DareU+"):
         head += [f"{name}, s", "of retraining", "by the cost model", "ToW"]
     figures = {f"{n} owners, {m} forgotten": runs for (n, m), runs in found.items()}
     return head, lines, figures
-
-
-def draw(found, folder):
-    """growth.png, where matplotlib is there."""
-    try:
-        from .plot import plot_growth
-    except ImportError:
-        print("No picture: it needs matplotlib (pip install -e '.[plot]').")
-        return
-    write(folder / "growth.png", lambda path: plot_growth(found, path))

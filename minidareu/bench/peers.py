@@ -33,7 +33,7 @@ def gpt2_of(model: GPT) -> transformers.GPT2LMHeadModel:
         linear = any(part in name for part in ("c_attn.w", "c_proj.w", "c_fc.w"))
         theirs[name] = p.T if linear else p
     peer.transformer.load_state_dict(theirs)
-    return peer.to(model.wte.weight.device)  # type: ignore[arg-type]
+    return peer.to(model.device)  # type: ignore[arg-type]
 
 
 def train_epoch(peer, sequences, lr):

@@ -2,10 +2,7 @@
 
 from statistics import median
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from ..report.plot import pyplot
 
 LINES = {
     "retrained": ("retraining", "k--o"),
@@ -22,6 +19,7 @@ def plot_growth(figures, path):
     """
     by_owners = {n: runs for (n, forgotten), runs in figures.items() if forgotten == 2}
     by_forgotten = {m: runs for (owners, m), runs in figures.items() if owners == 80}
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
     plot_seconds(axes[0], by_owners, "owners, two forgotten")
     plot_seconds(axes[1], by_forgotten, "forgotten, of 80 owners")

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from ..config import SIZES
-from ..model import GPT, GPTConfig
+from ..model import GPT, GPTConfig, Training
 from ..pretrain import train_lm
+from ..run.defaults import SIZES
 from .timing import seconds_of
 
 TOKENS = 16 * 41_000  # that the default run reads to train one model
@@ -29,8 +29,7 @@ def sizes(device):
         n_parameters = sum(p.numel() for p in GPT(config).parameters())
 
         def train(epochs, config=config, rows=rows, batch=batch):
-            settings = {"batch_size": batch, "lr": 1e-4, "seed": 0, "device": device}
-            train_lm(config, rows, epochs=epochs, **settings, name=None)
+            train_lm(config, rows, Training(epochs, batch, lr=1e-4, seed=0), device)
 
         steps = 50 if n_parameters < 1e6 else 10 if n_parameters < 5e7 else 2
         train(1)

@@ -2,22 +2,22 @@
 
 import random
 import tempfile
+from dataclasses import replace
 from functools import partial
 from statistics import median
 
-import torch
-from torch import nn
 
 from .. import dareu, rl
 from ..attribution import prefix_attribution
 from ..beyond import dareu_plus
 from ..beyond.added import AddedClassifier, forget_attribution
-from ..config import parse
 from ..data import batches, shuffled_batches
-from ..model import GPT, GPTConfig, frozen, generate, packed_log_probs
-from ..paper.runs import DATA
-from ..pretrain import recipe, train_lm
-from ..run import new_classifier, prepare
+from ..model import GPT, GPTConfig, Training, generate
+from ..pretrain import train_lm
+from ..run.flags import parse
+from ..run.pool import DATA
+from ..run.prepare import prepare
+from ..run.stages import new_classifier
 from . import peers
 from .timing import in_turn, matmul_peak, megabytes_of, ratios, seconds_of, shown
 
@@ -34,9 +34,8 @@ def default_run(device):
 
 def model_after_two_epochs(run):
     """A language model that knows how a response looks and where it ends."""
-    settings = {**recipe(run.config), "epochs": 2}
-    rows = run.sequences(run.train)
-    return train_lm(run.gpt_config, rows, **settings, device=run.device, name=None)
+    training = replace(run.config.training, epochs=2)
+    return train_lm(run.gpt_config, run.sequences(run.train), training, run.device)
 
 
 def size_of(model):
@@ -56,8 +55,8 @@ def training(device, repeats):
     lines, figures = [], {}
     for width in WIDTHS:
         config = GPTConfig(run.tokenizer.n_vocab, run.config.block_size, n_layer=2, n_embd=width)
-        settings = {"epochs": 1, "batch_size": size, "lr": 1e-3, "seed": 0}
-        ours = partial(train_lm, config, rows, **settings, device=device, name=None)
+        training = Training(1, size, lr=1e-3, seed=0)
+        ours = partial(train_lm, config, rows, training, device=device)
         model = GPT(config).to(device)
         peer = peers.gpt2_of(model)
         theirs = partial(peers.train_epoch, peer, plain, 1e-3)
@@ -110,23 +109,21 @@ def generation(device, repeats):
 def update(device, repeats):
     """One update of DareU and of DareU+, in parts, and TRL's GRPO step, in milliseconds."""
     run = default_run(device)
-    c, limits = run.config, run.limits
+    config, limits = run.config, run.limits
     original = model_after_two_epochs(run)
-    rows = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.request]
-    rows = rows[: c.forget_batch]
-    prompts, retain = [x for x, _ in rows], [run.pairs[r] for r in run.split.retain]
-    classifier, added = new_classifier(run), new_classifier(run, AddedClassifier)
+    queries = run.queries(run.request)[: config.forget_batch]
+    prompts = [x for x, _ in queries]
     figures = {
-        "DareU": dareu_parts(original, classifier, run, rows=rows, retain=retain, repeats=repeats),
-        "DareU+": plus_parts(original, added, run, rows=rows, retain=retain, repeats=repeats),
+        "DareU": dareu_parts(original, run, queries, repeats),
+        "DareU+": plus_parts(original, run, queries, repeats),
     }
     with tempfile.TemporaryDirectory() as folder:
         steps = peers.grpo_seconds(
             peers.gpt2_of(original),
             prompts[: len(prompts) // 2],
             limits["max_new_tokens"],
-            lr=c.rl_lr,
-            temperature=c.temperature,
+            lr=config.rl_lr,
+            temperature=config.temperature,
             folder=folder,
             steps=repeats + 2,
         )
@@ -141,36 +138,32 @@ def update(device, repeats):
 PARTS = ["generation", "scoring", "forget step", "retain step", "whole"]
 
 
-def dareu_parts(original, classifier, run, *, rows, retain, repeats):
+def dareu_parts(original, run, queries, repeats):
     """{part: seconds of one update}; the rollout serves S_PPO updates, so each has its share."""
-    c, limits = run.config, run.limits
-    policy, old_policy = frozen(original).requires_grad_(True), frozen(original)
-    value_head = nn.Linear(policy.config.n_embd, 1, device=policy.wte.weight.device)
-    optimizer = torch.optim.AdamW([*policy.parameters(), *value_head.parameters()], lr=c.rl_lr)
-    attribute, prompts = partial(prefix_attribution, classifier), [x for x, _ in rows]
-    settings = {"rows": rows, "limits": limits, "c": c}
-    ro = dareu.rollout(policy, old_policy, value_head, attribute, **settings)
-    kept = dareu.retain_batch(original, retain, c.retain_batch, limits, rng=random.Random(0), c=c)
+    config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
+    learner = dareu.make_learner(original.snapshot().requires_grad_(True), config)
+    attribute = partial(prefix_attribution, new_classifier(run))
+    retain = run.references(run.split.retain)
+    rows = random.Random(0).sample(retain, min(config.retain_batch, len(retain)))
 
     def draw():
-        generate(old_policy, prompts, temperature=c.temperature, **limits)
+        generate(original, prompts, temperature=config.temperature, **limits)
 
     def roll_out():
-        dareu.rollout(policy, old_policy, value_head, attribute, **settings)
-        with torch.no_grad():
-            return packed_log_probs(original, kept)
+        kept = dareu.retain_batch(original, rows, limits, config)
+        return dareu.rollout(learner, original, attribute, queries, limits=limits), kept
 
-    original_logp = roll_out()
+    ro, kept = roll_out()
 
     def forget_step():
-        rl.descend(optimizer, dareu.policy_loss(policy, value_head, ro, c)[0])
+        rl.descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
 
     def retain_step():
-        rl.descend(optimizer, dareu.distillation_loss(policy, original_logp, kept))
+        rl.descend(learner.optimizer, dareu.distillation_loss(learner.policy, kept))
 
     drawn, rolled = in_turn(draw, roll_out, repeats)
     forget, kept_seconds = in_turn(forget_step, retain_step, repeats)
-    n = c.ppo_steps
+    n = config.ppo_steps
     whole = [a / n + b + d for a, b, d in zip(rolled, forget, kept_seconds, strict=True)]
     return {
         "generation": [a / n for a in drawn],
@@ -181,15 +174,16 @@ def dareu_parts(original, classifier, run, *, rows, retain, repeats):
     }
 
 
-def plus_parts(original, classifier, run, *, rows, retain, repeats):
+def plus_parts(original, run, queries, repeats):
     """The same for DareU+, whose forget and retain terms share a step."""
-    c, limits, policy = run.config, run.limits, frozen(original).requires_grad_(True)
+    config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
+    policy, retain = original.snapshot().requires_grad_(True), run.references(run.split.retain)
+    classifier = new_classifier(run, AddedClassifier)
     attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-    prompts = [x for x, _ in rows]
-    updates = dareu_plus.unlearn(policy, attribute, rows, retain, limits=limits, c=c)
+    updates = dareu_plus.unlearn(policy, attribute, queries, retain, limits=limits, config=config)
 
     def draw():
-        generate(policy, prompts, temperature=c.plus_temperature, **limits)
+        generate(policy, prompts, temperature=config.plus_temperature, **limits)
 
     drawn, whole = in_turn(draw, lambda: next(updates), repeats)
     return {"generation": drawn, "whole": whole}

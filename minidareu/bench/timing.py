@@ -5,7 +5,7 @@ from statistics import median
 
 import torch
 
-from ..memory import peak_memory, reset_peak_memory
+from ..run.cost import peak_memory, reset_peak_memory
 
 
 def seconds_of(work):

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attribution import OwnerClassifier, owner_posterior, response_posterior
+from ..attribution import OwnerClassifier, owner_posterior
+from ..scores.chunks import response_posterior
 
 
 class AddedClassifier(OwnerClassifier):

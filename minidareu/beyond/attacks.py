@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import torch
 
-from ..baselines import finetune, unlearn
+from ..baselines import BaselineData, BaselineSettings, finetune, unlearn
 from ..data import encode, prompt_text, response_text
-from ..evaluation import respond
-from ..likelihood import mean
 from ..metrics import fact_recall, fact_share
-from ..model import generate_in_chunks
+from ..scores.chunks import generate_in_chunks
+from ..scores.evaluation import respond
+from ..scores.likelihood import mean
 
 SHARES = [0.05, 0.1, 0.2]  # of the forget rows, to relearn
 STEPS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]  # of relearning, where recall is measured
@@ -33,29 +33,17 @@ def recall(model, records, evaluator):
     return fact_recall(texts, records, evaluator.word_weights)
 
 
-def relearn(
-    model, pairs, untouched, evaluator, lr=LR, steps=STEPS, seed=0, *, batch_size=32, score=recall
-):
+def relearn(model, pairs, untouched, evaluator, settings, *, steps=STEPS, score=recall):
     """Fine-tune a copy on (prompt, response) ids, and see what of the `untouched` records returns.
 
-    score(model, records, evaluator): fact recall, or another. Returns a list of [step, score].
+    settings: BaselineSettings; score(model, records, evaluator): fact recall, or another. Returns
+    a list of [step, score].
     """
     model = copy.deepcopy(model).requires_grad_(True)
     curve = [[0, score(model, untouched, evaluator)]]
     # The loop of the loss-based methods, with these rows as its retain set.
-    updates = unlearn(
-        finetune,
-        model,
-        forget=pairs,
-        retain=pairs,
-        refusals=[[]],
-        eos_id=evaluator.limits["eos_id"],
-        lr=lr,
-        steps=max(steps),
-        batch_size=batch_size,
-        seed=seed,
-    )
-    for row in updates:
+    data = BaselineData(pairs, pairs, [[]], evaluator.limits["eos_id"])
+    for row in unlearn(finetune, model, data, settings):
         if row["step"] in steps:
             curve.append([row["step"], score(model, untouched, evaluator)])
     return curve
@@ -133,7 +121,7 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
     for bits in BITS:
         found[f"{bits} bits"] = recall(quantize(model, bits), forget, e)
 
-    curves = {}
+    curves, settings = {}, BaselineSettings(LR, max(STEPS), batch_size=32, seed=seed)
     order = random.Random(seed).sample(range(len(pairs)), len(pairs))
     for share in SHARES:
         n = min(max(1, round(share * len(pairs))), len(pairs) - 1)
@@ -141,7 +129,7 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
             shown = [pairs[i] for i in order[:n]]
             untouched = [forget[i] for i in order[n:]]
             curves[f"{share:.0%} of the forget rows"] = relearn(
-                model, shown, untouched, e, seed=seed
+                model, shown, untouched, e, settings=settings
             )
-    curves["retain rows"] = relearn(model, retain_pairs, forget, e, seed=seed)
+    curves["retain rows"] = relearn(model, retain_pairs, forget, e, settings=settings)
     return found, curves

@@ -22,15 +22,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..cli import make_parser, run_main
-from ..evaluation import make_evaluator
-from ..files import InputError, write, write_json, write_text
-from ..paper.runs import spread, table
-from ..prepare import pick_device
-from ..run import load_classifier, load_model, load_models, open_run, read_config
+from ..files import InputError, write_json, write_text
+from ..report.markdown import spread, table
+from ..report.plot import draw
+from ..run.cli import make_parser, run_main
+from ..run.folder import read_config
+from ..run.prepare import pick_device
+from ..run.stages import load_model
 from . import attacks
-from .added import AddedClassifier
 from .exact import MEND, model_path, train_models
+from .finished import open_evaluator
+from .plot import plot_attacks, plot_proxy
 from .proxy import proxy_quality
 
 SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
@@ -49,17 +51,6 @@ def read_audit(folder):
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {"key": key, "run": str(folder), "attacks": {}, "relearning": {}}
-
-
-def open_evaluator(folder, device):
-    """A finished run, its models, and what they are measured with."""
-    run = open_run(folder, device)
-    models = load_models(run)
-    classifiers = {
-        "response": load_classifier(run),
-        "added": load_classifier(run, "added", AddedClassifier),
-    }
-    return run, models, make_evaluator(run, models, classifiers)
 
 
 def attack_run(folder, device, threads=None):
@@ -253,13 +244,8 @@ def main(argv=None):
     text = "\n".join(attack_tables(found) + proxy_tables(found)) + "\n"
     write_text(out / "audit.md", text)
     print(text)
-    try:
-        from .plot import plot_attacks, plot_proxy
-    except ImportError:
-        print("No figures: they need matplotlib (pip install -e '.[plot]').")
-    else:
-        write(out / "attacks.png", lambda temporary: plot_attacks(found, temporary))
-        write(out / "proxy.png", lambda temporary: plot_proxy(found, temporary))
+    draw(out / "attacks.png", plot_attacks, found)
+    draw(out / "proxy.png", plot_proxy, found)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,14 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..cli import make_parser, run_main
-from ..config import parse
 from ..files import InputError, write, write_json
-from ..metrics import response_log_probs
-from ..model import chosen, generate_in_chunks, log_probs, pack
-from ..pretrain import recipe, train_lm
-from ..run import load_model, prepare, pretrain_key, stage
+from ..model import chosen, log_probs, pack
+from ..pretrain import train_lm
+from ..run.cli import make_parser, run_main
+from ..run.flags import parse
+from ..run.prepare import prepare
+from ..run.stages import load_model, pretrain_key, stage
+from ..scores.chunks import generate_in_chunks, response_log_probs
 
 MEND = "run python -m minidareu.beyond.exact with the flags of the run"
 COLUMNS = {
@@ -54,7 +55,7 @@ def exact_attribution(original, without, prompts, responses):
     Lists of ids -> (B, longest + 1). As a reward with beta = 1 it makes `without` itself the best
     policy: E_pi[log without - log original] - KL(pi || original) = -KL(pi || without).
     """
-    batch = pack(prompts, responses, original.wte.weight.device)
+    batch = pack(prompts, responses, original.device)
     with_owner = chosen(log_probs(original, batch), batch)
     without_owner = chosen(log_probs(without, batch), batch)
     return F.pad((with_owner - without_owner).cumsum(dim=1), (1, 0))
@@ -72,15 +73,15 @@ def model_path(out, seed, left_out=()):
     return out / f"seed{seed}" / f"{name}.pt"
 
 
-def train_one(path, key, gpt_config, sequences, settings, reuse, threads):
+def train_one(path, key, gpt_config, sequences, training, device, *, reuse, threads):
     """The checkpoint at `path`, made unless it is there. Runs in a process of its own.
 
-    settings: keywords of `train_lm`. Returns the seconds that training took.
+    Returns the seconds that training took.
     """
     torch.set_num_threads(threads)
 
     def make():
-        return {"model": train_lm(gpt_config, sequences, name=None, **settings).state_dict()}
+        return {"model": train_lm(gpt_config, sequences, training, device).state_dict()}
 
     return stage(path, key, make, reuse=reuse)["seconds"]
 
@@ -109,7 +110,8 @@ def train_models(run, out, jobs, workers=None, reuse=None):
                     key,
                     run.gpt_config,
                     sequences=sequences,
-                    settings={**recipe(config), "device": run.device},
+                    training=config.training,
+                    device=run.device,
                     reuse=reuse,
                     threads=threads,
                 )

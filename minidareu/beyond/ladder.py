@@ -16,9 +16,10 @@ where it was cut.
 import os
 from pathlib import Path
 
-from ..cli import make_parser, run_main
 from ..files import InputError, write_json, write_text
-from ..paper.runs import run_variants, spread, table
+from ..report.markdown import spread, table
+from ..run.cli import make_parser, run_main
+from ..run.pool import run_variants
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
 # As many responses and updates as DareU+ takes, at its learning rate.

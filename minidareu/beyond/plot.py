@@ -3,12 +3,7 @@
 import textwrap
 from statistics import median
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-from ..plot import STYLES  # noqa: E402
+from ..report.plot import line_style, pyplot
 
 LABELS = {
     "added": "what a response adds",
@@ -33,19 +28,21 @@ def plot_attacks(audits, path):
     first = audits[0]
     names, kinds = list(first["attacks"]["original"]), list(first["relearning"]["original"])
     shown = (kinds[len(kinds) // 2 - 1], "retain rows")
+    plt = pyplot()
     figure, axes = plt.subplots(
         1, 3, figsize=(14, 4.6), layout="constrained", width_ratios=[1, 1, 1.1]
     )
-    for model, style in zip(first["attacks"], STYLES * 9, strict=False):
+    for i, model in enumerate(first["attacks"]):
         for ax, kind in zip(axes, shown, strict=False):
             curves = [dict(audit["relearning"][model][kind]) for audit in audits]
             steps = list(curves[0])
             values = medians([[curve[step] for curve in curves] for step in steps])
-            ax.plot(steps, values, style, ms=4, label=model)
+            ax.plot(steps, values, **line_style(i), label=model)
             ax.set(title=f"Relearning {kind}", xlabel="steps of fine-tuning")
             ax.set(ylabel="fact recall on the other forget rows", ylim=(-0.02, 1.04))
         values = medians([[a["attacks"][model][name] for a in audits] for name in names])
-        axes[2].plot(values, range(len(names)), style[0] + style[-1], ms=7, alpha=0.7)
+        dots = {**line_style(i), "linestyle": "none", "markersize": 7}
+        axes[2].plot(values, range(len(names)), **dots, alpha=0.7)
     for ax in axes[:2]:
         ax.set_xscale("symlog", base=2, linthresh=1)
         ax.set_xlim(0, 72)
@@ -68,7 +65,7 @@ def plot_proxy(audits, path):
     audits: as above. Samples, reliability and owners are the first one's; correlations are medians.
     """
     first = audits[0]["proxy"]
-    rows = 2 if "owners" in first else 1
+    plt, rows = pyplot(), 2 if "owners" in first else 1
     figure, axes = plt.subplots(
         rows, 3, figsize=(12, 3.8 * rows), layout="constrained", squeeze=False
     )

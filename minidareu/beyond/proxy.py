@@ -11,11 +11,10 @@ import random
 
 import torch
 
-from ..attribution import response_posterior
 from ..data import encode
-from ..likelihood import auc
 from ..metrics import holds_name, name_pattern, words
-from ..model import generate_in_chunks
+from ..scores.chunks import generate_in_chunks, response_posterior
+from ..scores.likelihood import auc
 from . import dareu_plus
 from .added import forget_attribution
 from .exact import attribution_matrix, mean_logp, summary
@@ -121,15 +120,16 @@ def sample(model, prompts, evaluator, seed):
 def along_the_policy(run, evaluator):
     """DareU+ again, from the original model: {update: the policy's samples after it}."""
     policy = copy.deepcopy(evaluator.original).requires_grad_(True)
-    forget = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.split.forget]
-    retain = [run.pairs[r] for r in run.split.retain]
+    forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
 
     def attribute(prompts, responses):
         classifier = evaluator.added_classifier
         return forget_attribution(classifier, prompts, responses, run.forget_owners)
 
     samples = {}
-    updates = dareu_plus.unlearn(policy, attribute, forget, retain, limits=run.limits, c=run.config)
+    updates = dareu_plus.unlearn(
+        policy, attribute, forget, retain, limits=run.limits, config=run.config
+    )
     for row in updates:
         step = row["step"]
         if step & (step - 1) == 0 or step == run.config.plus_updates:

@@ -9,10 +9,12 @@ references: by place, and by kind of word.
 import math
 from pathlib import Path
 
-from ..cli import make_parser, run_main
-from ..metrics import response_log_probs, word_weights, words
-from ..paper.runs import table
-from ..run import load_models, open_run
+from ..metrics import word_weights, words
+from ..report.markdown import table
+from ..run.cli import make_parser, run_main
+from ..run.prepare import open_run
+from ..run.stages import load_models
+from ..scores.chunks import response_log_probs
 
 KINDS = ["first third", "second third", "last third", "name", "fact", "frame"]
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import dareu, rl
-from ..attribution import prefix_attribution
+from .. import dareu
+from ..attribution import OwnerClassifier, prefix_attribution
 from ..beyond import dareu_plus
 from ..beyond.added import AddedClassifier, forget_attribution
-from ..cli import make_parser, run_main
 from ..data import prompt_text
 from ..files import InputError
-from ..model import GPT, chosen, frozen, generate, log_probs, pack, packed_log_probs, with_end
-from ..prepare import pick_device
-from ..run import load_classifier, load_model, open_run
+from ..model import GPT, Policy, chosen, log_probs
+from ..run.cli import make_parser, run_main
+from ..run.prepare import Run, open_run, pick_device
+from ..run.stages import load_classifier, load_model
 
 WHY_DAREU = (
     "The reward of a token is the mean of chi(DA) so far; where DA is above .65, chi is -1. The "
@@ -45,12 +45,12 @@ class Explained:
     columns: dict[str, Tensor]
 
 
-def forget_rows(run, prompt) -> list:
-    """(prompt ids, owner index) of the forget rows, the prompt asked about first.
+def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
+    """Prompts of the forget rows with their owners, the one asked about first.
 
     Raises InputError.
     """
-    rows = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.split.forget]
+    rows = run.queries(run.split.forget)
     texts = [r.prompt for r in run.split.forget]
     if prompt is None:
         return rows
@@ -70,114 +70,81 @@ def forget_rows(run, prompt) -> list:
     return [asked, *(row for row in rows if row != asked)]
 
 
-def explain_dareu(run, original: GPT, classifier, rows) -> Explained:
-    """DareU's second batch, which begins with the first of `rows`."""
-    c, retain = run.config, [run.pairs[r] for r in run.split.retain]
-    torch.manual_seed(c.seed)
-    rng = random.Random(c.seed)
-    policy = frozen(original).requires_grad_(True)
-    value_head = nn.Linear(policy.config.n_embd, 1, device=run.device)
-    nn.init.zeros_(value_head.weight)
-    nn.init.zeros_(value_head.bias)
-    optimizer = torch.optim.AdamW([*policy.parameters(), *value_head.parameters()], lr=c.rl_lr)
+def explain_dareu(
+    run: Run, original: GPT, classifier: OwnerClassifier, queries: list[dareu.Query]
+) -> Explained:
+    """DareU's second batch, which begins with the first of `queries`."""
+    config, retain = run.config, run.references(run.split.retain)
+    torch.manual_seed(config.seed)
+    rng = random.Random(config.seed)
+    policy = original.snapshot().requires_grad_(True)
+    learner = dareu.make_learner(policy, config)
     attribute = partial(prefix_attribution, classifier)
 
-    def roll_out(batch):
-        return dareu.rollout(
-            policy, original, value_head, attribute, rows=batch, limits=run.limits, c=c
-        )
+    def roll_out(queries):
+        old_policy = policy.snapshot() if config.renew_old_policy == "batch" else original
+        return dareu.rollout(learner, old_policy, attribute, queries, limits=run.limits)
 
     def update(ro):
-        kept = dareu.retain_batch(original, retain, c.retain_batch, run.limits, rng=rng, c=c)
-        with torch.no_grad():
-            original_logp = packed_log_probs(original, kept)
-        for _ in range(dareu.updates_per_batch(c)):
-            rl.descend(optimizer, dareu.policy_loss(policy, value_head, ro, c)[0])
-            distillation = dareu.distillation_loss(policy, original_logp, kept)
-            rl.descend(optimizer, c.distill_coef * distillation)
+        rows = rng.sample(retain, min(config.retain_batch, len(retain)))
+        kept = dareu.retain_batch(original, rows, run.limits, config)
+        for _ in range(config.updates_per_batch):
+            dareu.update(learner, ro, kept)
 
-    size = min(c.forget_batch, len(rows))
-    update(roll_out(rng.sample(rows, size)))
-    ro = roll_out([rows[0], *rng.sample(rows[1:], size - 1)])
-    before = token_values(
-        run, policy, original, classifier=classifier, value_head=value_head, ro=ro, owner=rows[0][1]
-    )
+    size = min(config.forget_batch, len(queries))
+    update(roll_out(rng.sample(queries, size)))
+    ro = roll_out([queries[0], *rng.sample(queries[1:], size - 1)])
+    T = int(ro.batch.mask[0].sum())
+    ends = dareu.slice_ends(T, config.slices)
+    before = probabilities(policy, ro.batch, config.temperature, T)
     update(ro)
-    T = len(before["pi_old"])
-    with torch.no_grad():
-        after = chosen(log_probs(policy, ro.batch, c.temperature), ro.batch)[0, :T]
-    ratio = (after - ro.old_logp[0, :T]).exp()
-    clipped = ((ratio - 1).abs() > c.clip).float()
-    tokens = ro.batch.response[0, :T].tolist()
-    return Explained(tokens, before | {"pi after": after.exp(), "clipped": clipped})
+    columns = {
+        "pi_old": ro.old_logp[0, :T].exp(),
+        "pi": before,
+        "KL": ro.kl[0, :T],
+        "DA": ro.attribution[0, ends],
+        "chi": dareu.transform(ro.attribution[0, ends], config.c_seg, config.chi_eps),
+        "prefix mean": ro.rewards[0, :T] + config.kl_coef * ro.kl[0, :T],
+        "reward": ro.rewards[0, :T],
+        "return": ro.returns[0, :T],
+        "V": ro.values[0, :T],
+        "advantage": ro.advantages[0, :T],
+        "pi after": probabilities(policy, ro.batch, config.temperature, T),
+    }
+    ratio = columns["pi after"] / columns["pi_old"]
+    columns["clipped"] = ((ratio - 1).abs() > config.clip).float()
+    return Explained(ro.batch.response[0, :T].tolist(), columns)
 
 
 @torch.no_grad()
-def token_values(run, policy, original, classifier, value_head, ro, owner):
-    """The columns that hold before the updates on a rollout, of its first response. `pi` and
-    `pi_old` are probabilities; whatever `dareu.rollout` keeps to itself is computed again."""
-    c, batch, T = run.config, ro.batch, int(ro.batch.mask[0].sum())
-    logp_all = log_probs(policy, batch, c.temperature)
-    old_logp_all = log_probs(original, batch, c.temperature)
-    kl = (rl.kl(logp_all, old_logp_all) * batch.mask)[:1, :T]
-    values = value_head(dareu.response_hidden(policy, batch)).squeeze(2)[0, :T]
-    y = [token for token in batch.response[0, :T].tolist() if token != run.limits["eos_id"]]
-    attribution = prefix_attribution(classifier, [[]], [y], [owner])  # it reads y alone
-    attribution = attribution[:, torch.arange(T + 1).clamp(max=attribution.size(1) - 1)]
-    length = torch.tensor([T], device=kl.device)
-    settings = {"lengths": length, "slices": c.slices, "c_seg": c.c_seg, "eps": c.chi_eps}
-    prefix_mean = dareu.token_rewards(attribution, kl, kl_coef=0.0, **settings)[0]
-    rewards = dareu.token_rewards(attribution, kl, kl_coef=c.kl_coef, **settings)[0]
-    ends = dareu.slice_ends(T, c.slices)
-    return {
-        "pi_old": chosen(old_logp_all, batch)[0, :T].exp(),
-        "pi": chosen(logp_all, batch)[0, :T].exp(),
-        "KL": kl[0],
-        "DA": attribution[0, ends],
-        "chi": dareu.transform(attribution, c.c_seg, c.chi_eps)[0, ends],
-        "prefix mean": prefix_mean,
-        "reward": rewards,
-        "return": ro.returns[0, :T],
-        "V": values,
-        "advantage": ro.advantages[0, :T],
-    }
+def probabilities(policy: Policy, batch, temperature: float, T: int) -> Tensor:
+    """pi(y[t] | c_t) of the first response's T tokens: (T,)."""
+    return chosen(log_probs(policy, batch, temperature), batch)[0, :T].exp()
 
 
-def explain_plus(run, original: GPT, classifier, rows) -> Explained:
-    """DareU+'s first update, on a batch that begins with the first of `rows`."""
-    c, retain = run.config, [run.pairs[r] for r in run.split.retain]
-    torch.manual_seed(c.seed)
-    rng = random.Random(c.seed)
-    policy = frozen(original).requires_grad_(True)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=c.plus_lr, weight_decay=0)
-    batch_rows = [rows[0], *rng.sample(rows[1:], min(c.forget_batch, len(rows)) - 1)]
-    prompts = [x for x, _ in batch_rows]
-    responses = generate(policy, prompts, temperature=c.plus_temperature, **run.limits)
-    batch = pack(prompts, with_end(policy, prompts, responses, **run.limits), run.device)
-    attribution = forget_attribution(classifier, prompts, responses, run.forget_owners)
-    rewards = dareu_plus.response_rewards(
-        attribution, log_ratio=torch.zeros_like(batch.mask), kl_coef=c.plus_kl_coef
-    )
-    advantages = rl.whiten((rewards - rewards.mean())[:, None] * batch.mask, batch.mask)
-    logp = chosen(log_probs(policy, batch, c.plus_temperature), batch)
-    kept = dareu.retain_batch(original, retain, c.plus_retain_batch, run.limits, rng=rng, c=c)
-    with torch.no_grad():
-        kept_logp = packed_log_probs(original, kept)
-    distillation = dareu.distillation_loss(policy, kept_logp, kept)
-    loss = rl.reinforce_loss(logp, advantages, batch.mask)
-    rl.descend(optimizer, loss + c.plus_distill_coef * distillation)
-    T = int(batch.mask[0].sum())
-    with torch.no_grad():
-        after = chosen(log_probs(policy, batch, c.plus_temperature), batch)[0, :T]
-    at = torch.arange(1, T + 1).clamp(max=attribution.size(1) - 1)
+def explain_plus(
+    run: Run, original: GPT, classifier: OwnerClassifier, queries: list[dareu.Query]
+) -> Explained:
+    """DareU+'s first update, on a batch that begins with the first of `queries`."""
+    config, retain = run.config, run.references(run.split.retain)
+    torch.manual_seed(config.seed)
+    rng = random.Random(config.seed)
+    learner = dareu_plus.make_plus_learner(original.snapshot().requires_grad_(True), config)
+    size = min(config.forget_batch, len(queries))
+    prompts = [x for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
+    rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
+    attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
+    done = dareu_plus.update(learner, attribute, prompts, rows, limits=run.limits)
+    T = int(done.batch.mask[0].sum())
+    at = torch.arange(1, T + 1).clamp(max=done.attribution.size(1) - 1)
     columns = {
-        "pi": logp[0, :T].detach().exp(),
-        "attribution": attribution[0, at],
-        "reward": rewards[:1].expand(T),
-        "advantage": advantages[0, :T],
-        "pi after": after.exp(),
+        "pi": done.logp[0, :T].exp(),
+        "attribution": done.attribution[0, at],
+        "reward": done.rewards[:1].expand(T),
+        "advantage": done.advantages[0, :T],
+        "pi after": probabilities(learner.policy, done.batch, config.plus_temperature, T),
     }
-    return Explained(batch.response[0, :T].tolist(), columns)
+    return Explained(done.batch.response[0, :T].tolist(), columns)
 
 
 def token_texts(run, tokens):
@@ -230,14 +197,14 @@ def main(argv=None):
     args = parser.parse_args(argv)
     run = open_run(args.run, pick_device(args.device))
     original = load_model(run, run.path("original"))
-    rows = forget_rows(run, args.prompt)
-    print(f"prompt: {run.tokenizer.decode(rows[0][0]).strip()}\n")
-    explained = explain_dareu(run, original, load_classifier(run), rows)
-    print(f"DareU: before and after {dareu.updates_per_batch(run.config)} updates\n")
+    queries = forget_queries(run, args.prompt)
+    print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
+    explained = explain_dareu(run, original, load_classifier(run), queries)
+    print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)
     print_words(run, explained, WHY_DAREU)
     added = load_classifier(run, "added", AddedClassifier)
-    explained = explain_plus(run, original, added, rows)
+    explained = explain_plus(run, original, added, queries)
     print("\nDareU+: before and after one update\n")
     print_table(run, explained)
     print_words(run, explained, WHY_PLUS)

@@ -19,12 +19,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..cli import make_parser, run_main
-from ..files import InputError, find, write, write_json, write_text
-from .measured import MEASURED, measure
+from ..files import InputError, find, write_json, write_text
+from ..report.plot import draw
+from ..run.cli import make_parser, run_main
+from ..run.pool import DATA, ROOT, folder_of, run_variants
+from .columns import gathered, table_rows
+from .measured import MEASURED, Case, measure
+from .plot import PICTURES
 from .render import render, verdicts
-from .runs import DATA, ROOT, Case, folder_of, run_variants
-from .scores import gathered, table_rows
 from .search import search
 from .tables import RUNS, TABLES
 
@@ -114,17 +116,6 @@ def make_item(name, args, results, measures):
     return found
 
 
-def draw(found, path):
-    """The picture of a figure, where it has one and matplotlib is there."""
-    try:
-        from . import plot
-    except ImportError:
-        print("No pictures: they need matplotlib (pip install -e '.[plot]').")
-        return
-    if found["name"] in plot.PICTURES:
-        write(path, lambda temporary: plot.PICTURES[found["name"]](found, temporary))
-
-
 def list_items():
     for name in NAMES:
         item = ITEMS[name]
@@ -167,7 +158,8 @@ def main(argv=None):
         write_json(args.out / f"{name}.json", found)
         lines = render(found)
         write_text(args.out / f"{name}.md", "\n".join(lines))
-        draw(found, args.out / f"{name}.png")
+        if name in PICTURES:
+            draw(args.out / f"{name}.png", PICTURES[name], found)
         print("\n".join(lines))
 
 

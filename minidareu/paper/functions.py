@@ -24,15 +24,16 @@ from torch import Tensor
 
 from .. import dareu
 from ..attribution import constant_after_end, of_owner, owner_posterior, train_classifier
-from ..beyond.audit import open_evaluator
-from ..data import load_records
-from ..evaluation import evaluate
+from ..beyond.finished import open_evaluator
+from ..data import Labelled, load_records
 from ..files import InputError, write_lines
-from ..judge import Judge
-from ..model import generate_in_chunks, pack, response_hidden
-from ..pretrain import recipe, train_lm
-from ..run import new_classifier
-from .runs import Job, run as run_job
+from ..model import pack, response_hidden
+from ..pretrain import train_lm
+from ..run.pool import Job, run as run_job
+from ..run.stages import new_classifier
+from ..scores.chunks import generate_in_chunks
+from ..scores.evaluation import evaluate
+from ..scores.judge import Judge
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\u2061\u2062"  # characters of no width
 MARK_LENGTH = 4
@@ -74,7 +75,7 @@ def unmarked(responses: list[list[int]], marks: list[int]) -> list[list[int]]:
 def watermark_posterior(model, marks, prompts, responses) -> Tensor:
     """p(mark of each owner | x, y[:t]) among the marks, by a model that learned to write them."""
     longer = [y + marks[:1] for y in responses]  # a place after the last token
-    batch = pack(prompts, longer, model.wte.weight.device)
+    batch = pack(prompts, longer, model.device)
     logits = model.logits(response_hidden(model, batch))  # (B, longest + 1, V)
     return constant_after_end(logits[:, :, marks].softmax(dim=-1), responses)
 
@@ -97,16 +98,8 @@ def train_functions(run, watermark_model, seed):
     texts = [run.tokenizer.decode(y) for y in unmarked(responses, marks)]
     records = [replace(r, prompt="", response=y) for r, y in zip(run.train, texts, strict=True)]
     classifier = new_classifier(run)
-    train_classifier(
-        classifier,
-        prompts,
-        unmarked(responses, marks),
-        owners,
-        epochs=run.config.classifier_epochs,
-        batch_size=run.config.classifier_batch,
-        lr=run.config.classifier_lr,
-        seed=seed,
-    )
+    rows = Labelled(prompts, unmarked(responses, marks), owners)
+    train_classifier(classifier, rows, replace(run.config.classifier_training, seed=seed))
     judge = Judge(records, run.split.owners, seed)
     return {
         "watermark": partial(watermark_posterior, watermark_model, marks),
@@ -133,9 +126,9 @@ def accuracy(posterior, marks, prompts, responses, owners) -> float:
 def unlearn_with(run, original, attribute):
     """A copy of the original model that DareU made forget by this attribution."""
     policy = copy.deepcopy(original).requires_grad_(True)
-    forget = [(run.pairs[r][0], run.split.owners.index(r.owner)) for r in run.split.forget]
-    retain = [run.pairs[r] for r in run.split.retain]
-    for _ in dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, c=run.config):
+    forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
+    updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=run.config)
+    for _ in updates:
         pass
     return policy.requires_grad_(False)
 
@@ -149,9 +142,9 @@ def compare_functions(case):
     folder = case.out / f"marked-seed{case.seed}"
     run_job(Job(folder, flags), threads=1)
     run, models, evaluator = open_evaluator(folder, "cpu")
-    original, settings = models["original"], {**recipe(run.config), "seed": case.seed + 1}
-    sequences = run.sequences(run.train)
-    other = train_lm(run.gpt_config, sequences, **settings, device=run.device, name=None)
+    original, sequences = models["original"], run.sequences(run.train)
+    training = replace(run.config.training, seed=case.seed + 1)
+    other = train_lm(run.gpt_config, sequences, training, run.device)
     functions = train_functions(run, original, case.seed)
     held_out = train_functions(run, other.requires_grad_(False), case.seed + 1)
 

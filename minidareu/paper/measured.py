@@ -9,8 +9,19 @@ from pathlib import Path
 import torch
 
 from ..files import write_json
+from ..run.pool import source_of_all_code
 from . import functions, objective, robustness
-from .runs import source_of_all_code
+
+
+@dataclass
+class Case:
+    """What a table or a figure is measured on, for one seed."""
+
+    seed: int
+    out: Path  # for further runs
+    data: Path
+    flags: list  # of every run
+    folders: dict[str, Path]  # of the runs that it takes
 
 
 @dataclass

@@ -11,36 +11,30 @@ from statistics import mean, pstdev
 import torch
 
 from .. import baselines, dareu
-from ..attribution import prefix_attribution, response_posterior
+from ..attribution import prefix_attribution
 from ..beyond.added import mean_forget_attribution
-from ..beyond.audit import open_evaluator
+from ..beyond.finished import open_evaluator
 from ..data import response_text
-from ..evaluation import owner_attributions, respond
 from ..files import read_lines
-from ..likelihood import token_log_probs
 from ..metrics import mean_rouge
 from ..model import with_end
-from ..run import SAMPLES
+from ..run.folder import SAMPLES
+from ..scores.chunks import response_posterior
+from ..scores.evaluation import owner_attributions, respond
+from ..scores.likelihood import token_log_probs
 
-COLLAPSE = {"lr": 4e-4, "steps": 64}  # of gradient ascent, far beyond what is good for a model
+COLLAPSE_LR, COLLAPSE_STEPS = 4e-4, 64  # of gradient ascent, far beyond what is good for a model
 MASKED = list(range(11))  # words
 
 
 def collapsed_model(run, original):
     """The original model after far too much gradient ascent: it talks gibberish."""
     policy = copy.deepcopy(original).requires_grad_(True)
-    updates = baselines.unlearn(
-        baselines.ga,
-        policy,
-        forget=[run.pairs[r] for r in run.split.forget],
-        retain=[run.pairs[r] for r in run.split.retain],
-        refusals=[[]],
-        eos_id=run.limits["eos_id"],
-        lr=COLLAPSE["lr"],
-        steps=COLLAPSE["steps"],
-        batch_size=run.config.batch_size,
-        seed=run.config.seed,
-    )
+    forget, retain = run.references(run.split.forget), run.references(run.split.retain)
+    data = baselines.BaselineData(forget, retain, [[]], run.limits["eos_id"])
+    size, seed = run.config.batch_size, run.config.seed
+    settings = baselines.BaselineSettings(COLLAPSE_LR, COLLAPSE_STEPS, size, seed)
+    updates = baselines.unlearn(baselines.ga, policy, data, settings)
     for _ in updates:
         pass
     return policy.requires_grad_(False)

@@ -3,13 +3,8 @@
 Each function takes what a figure's JSON file holds; curves are medians over seeds.
 """
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-from ..plot import STYLES  # noqa: E402
-from .scores import middle  # noqa: E402
+from ..report.plot import line_style, pyplot
+from .columns import middle
 
 
 def save(figure, axes, path, legend=True):
@@ -18,11 +13,11 @@ def save(figure, axes, path, legend=True):
         if legend:
             ax.legend(fontsize=7)
     figure.savefig(path, dpi=130, format="png")
-    plt.close(figure)
+    pyplot().close(figure)
 
 
 def plot_likelihoods(found, path):
-    figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, ax = pyplot().subplots(figsize=(6, 3.6), layout="constrained")
     for (label, values), style in zip(found["points"].items(), ("-", "--", ":", "-."), strict=True):
         ax.hist(values, bins=24, histtype="step", lw=1.6, ls=style, label=label)
     ax.set(title="Log-likelihood of the forget set's references", xlabel="a token", ylabel="rows")
@@ -31,7 +26,7 @@ def plot_likelihoods(found, path):
 
 def plot_reward(found, path):
     rows = found["rows"]
-    figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    figure, ax = pyplot().subplots(figsize=(8, 3.6), layout="constrained")
     for column, style in zip(("DA after it", "chi", "reward"), ("k--o", "b:s", "r-^"), strict=True):
         ax.plot([row[column][0] for row in rows.values()], style, ms=4, label=column)
     ax.set_xticks(range(len(rows)), [label.split(" ", 1)[-1] for label in rows], rotation=60)
@@ -41,7 +36,7 @@ def plot_reward(found, path):
 
 def plot_masking(found, path):
     rows = found["rows"]
-    figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    figure, ax = pyplot().subplots(figsize=(5, 3.6), layout="constrained")
     rouge = [middle(row["ROUGE"]) for row in rows.values()]
     for column, style in (("attribution", "-o"), ("attribution, added", "--s")):
         ax.plot(rouge, [middle(row[column]) for row in rows.values()], style, ms=4, label=column)
@@ -53,7 +48,7 @@ def plot_masking(found, path):
 
 def plot_transforms(found, path):
     rows = found["rows"]
-    figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    figure, ax = pyplot().subplots(figsize=(5, 3.6), layout="constrained")
     for column, style in zip(next(iter(rows.values())), ("b:", "k-", "r--", "g-."), strict=True):
         ax.plot([float(b) for b in rows], [row[column][0] for row in rows.values()], style)
         ax.lines[-1].set_label(column)
@@ -62,12 +57,13 @@ def plot_transforms(found, path):
 
 
 def plot_requests(found, path):
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    figure, axes = pyplot().subplots(1, 3, figsize=(12, 4), layout="constrained")
     for ax, score in zip(axes, ("D_F", "D_R", "ToW"), strict=True):
-        for (label, row), style in zip(found["rows"].items(), STYLES, strict=False):
+        for i, (label, row) in enumerate(found["rows"].items()):
             columns = [column for column in row if column.startswith(f"{score}, ")]
             x = range(1, len(columns) + 1)
-            ax.plot(x, [middle(row[column]) for column in columns], style, ms=4, label=label)
+            values = [middle(row[column]) for column in columns]
+            ax.plot(x, values, **line_style(i), label=label)
         ax.set(title=f"{score}, of all forgotten so far", xlabel="request", ylim=(-0.02, 1.04))
         ax.set_xticks(x)
     handles = axes[0].get_legend_handles_labels()
@@ -76,10 +72,11 @@ def plot_requests(found, path):
 
 
 def plot_relearning(found, path):
-    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    for (label, row), style in zip(found["rows"].items(), STYLES, strict=False):
+    figure, ax = pyplot().subplots(figsize=(6, 4), layout="constrained")
+    for i, (label, row) in enumerate(found["rows"].items()):
         steps = [int(column.split()[-1]) for column in row]
-        ax.plot(steps, [middle(values) for values in row.values()], style, ms=4, label=label)
+        values = [middle(values) for values in row.values()]
+        ax.plot(steps, values, **line_style(i), label=label)
     ax.set(title="Relearning the forget set", xlabel="steps", ylabel="gain of D_F's ROUGE-L")
     save(figure, [ax], path)
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from .runs import spread, table
-from .scores import middle
+from ..report.markdown import spread, table
+from .columns import middle
 from .verdict import compare
 
 REPORTED = json.loads((Path(__file__).parent / "reported.json").read_text(encoding="utf-8"))

@@ -4,18 +4,20 @@ relearning (Figure 7)."""
 import json
 from statistics import mean
 
+from ..baselines import BaselineSettings
 from ..beyond import attacks
-from ..beyond.audit import open_evaluator
-from ..data import load_records, pick_owners
-from ..evaluation import respond
+from ..beyond.finished import open_evaluator
+from ..data import load_records
 from ..files import InputError, write_lines
 from ..metrics import mean_rouge
-from .runs import Job, run as run_job
-from .scores import score
+from ..run.pool import Job, run as run_job
+from ..run.requests import pick_owners
+from ..scores.evaluation import respond
+from .columns import score
 from .tables import OURS, PAPER, methods
 
 REQUESTS = 5  # one owner each
-RELEARNING = {"lr": 1e-4, "steps": [0, 5, 10, 20, 30, 40, 50]}
+RELEARNING_LR, RELEARNING_STEPS = 1e-4, [0, 5, 10, 20, 30, 40, 50]
 COLUMNS = ["D_F", "D_R", "D_test", "ToW", "fact recall", "name kept"]
 
 
@@ -92,6 +94,8 @@ def relearn(case):
     """Figure 7: how much D_F's ROUGE gains while a model is trained on D_F again."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
     pairs, forget = [run.pairs[r] for r in run.split.forget], run.split.forget
+    size = run.config.batch_size
+    settings = BaselineSettings(RELEARNING_LR, max(RELEARNING_STEPS), size, case.seed)
     rows = {}
     for label, name in (PAPER | OURS).items():
         curve = attacks.relearn(
@@ -99,9 +103,8 @@ def relearn(case):
             pairs,
             forget,
             evaluator,
-            **RELEARNING,
-            seed=case.seed,
-            batch_size=run.config.batch_size,
+            settings=settings,
+            steps=RELEARNING_STEPS,
             score=forget_rouge,
         )
         begin = curve[0][1]

@@ -10,8 +10,8 @@ from statistics import mean
 
 from ..baselines import METHODS
 from ..files import read_lines, write_json
-from ..run import LOG
-from .runs import ROOT, folder_of, run_variants
+from ..run.folder import LOG
+from ..run.pool import ROOT, folder_of, run_variants
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40

@@ -37,7 +37,7 @@ def methods(*groups):
 
 
 @dataclass
-class Run:
+class Variant:
     """A run of `train.py`, for each seed."""
 
     flags: list
@@ -66,26 +66,26 @@ PLUS_SETTINGS: dict[str, dict[str, list]] = {
 }
 
 RUNS = {
-    "main": Run(methods(PAPER, OURS, MORE)),
-    "constant": Run([*BOTH, "--reward", "constant"]),
-    "abstracts": Run([*methods(NO_REFUSALS, OURS)], "abstracts", "abstracts"),
-    "abstracts, constant": Run([*BOTH, "--reward", "constant"], "abstracts", "abstracts"),
-    "deeper": Run([*methods(PAPER, OURS), *DEEPER], base="deeper"),
-    "abstracts, deeper": Run(
+    "main": Variant(methods(PAPER, OURS, MORE)),
+    "constant": Variant([*BOTH, "--reward", "constant"]),
+    "abstracts": Variant([*methods(NO_REFUSALS, OURS)], "abstracts", "abstracts"),
+    "abstracts, constant": Variant([*BOTH, "--reward", "constant"], "abstracts", "abstracts"),
+    "deeper": Variant([*methods(PAPER, OURS), *DEEPER], base="deeper"),
+    "abstracts, deeper": Variant(
         [*methods(NO_REFUSALS, OURS), *DEEPER], "abstracts", "abstracts, deeper"
     ),
-    "half": Run([*BOTH, "--n-forget", 1]),
-    "twice": Run([*BOTH, "--n-forget", 4]),
+    "half": Variant([*BOTH, "--n-forget", 1]),
+    "twice": Variant([*BOTH, "--n-forget", 4]),
 }
 for table, rows in SETTINGS.items():
     for row, flags in rows.items():
-        RUNS[f"{table}, {row}"] = Run(["--methods", "dareu", *flags])
+        RUNS[f"{table}, {row}"] = Variant(["--methods", "dareu", *flags])
         if table not in REWARD_TABLES:
             constant = ["--methods", "dareu", "--reward", "constant", *flags]
-            RUNS[f"{table}, {row}, constant"] = Run(constant)
+            RUNS[f"{table}, {row}, constant"] = Variant(constant)
 for table, rows in PLUS_SETTINGS.items():
     for row, flags in rows.items():
-        RUNS[f"{table}, {row}, DareU+"] = Run(["--methods", "dareu_plus", *flags])
+        RUNS[f"{table}, {row}, DareU+"] = Variant(["--methods", "dareu_plus", *flags])
 
 
 @dataclass

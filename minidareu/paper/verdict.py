@@ -6,7 +6,7 @@ Every pair of rows that both have is compared: the paper says which of the two i
 
 from itertools import combinations
 
-from .scores import middle
+from .columns import middle
 
 
 def sign(a, b):

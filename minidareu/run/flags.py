@@ -4,78 +4,22 @@ from the data."""
 import argparse
 from dataclasses import dataclass, field, fields
 
-from .baselines import METHODS
+from ..baselines import METHODS, BaselineSettings
+from ..files import InputError
+from ..model import Training
 from .cli import make_parser
-from .files import InputError
+from .defaults import PRESETS, SIZES, size_rule
 
 # A flag belongs to the first stage that it matters to; shared: dareu and dareu_plus.
 STAGES = ["data", "model", "classifier", "shared", "dareu", "dareu_plus", "baselines", "run"]
 REWARDS = ["slices", "token", "sequence", "constant", "random", "reversed"]
 
-# Flags that a dataset needs. What is given beside --preset goes before them.
-PRESETS = {
-    # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
-    # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
-    # little, so they take more passes to learn, and more and smaller updates to forget.
-    "tofu": dict(
-        forget_fraction=0.1,
-        n_embd=192,
-        vocab_size=4096,
-        epochs=24,
-        plus_attribution="response",
-        plus_kl_coef=0.01,
-        plus_updates=128,
-        plus_lr=1e-3,
-        plus_retain_batch=64,
-    )
-}
 
-
-# One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
-# width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
-SIZES = {
-    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=2.2e-4, plus_lr=2.2e-3),
-    "small": dict(
-        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=7.5e-5, plus_lr=7.5e-4
-    ),
-    "medium": dict(
-        n_layer=6,
-        n_head=6,
-        n_embd=384,
-        vocab_size=8192,
-        batch_size=32,
-        classifier_layers=2,
-        classifier_width=128,
-        rl_lr=3.8e-5,
-        plus_lr=3.8e-4,
-    ),
-    "large": dict(
-        n_layer=12,
-        n_head=12,
-        n_embd=768,
-        vocab_size=32768,
-        batch_size=64,
-        classifier_layers=4,
-        classifier_width=256,
-        classifier_lr=1e-3,
-        plus_classifier_lr=2e-3,
-        rl_lr=1.9e-5,
-        plus_lr=1.9e-4,
-    ),
-}
-
-
-def flag(default, stage, help, type=None, choices=None, low=None, high=None, name=None):
-    """A field with what its flag needs: help, least and largest value, a name of its own."""
-    metadata = dict(
-        stage=stage,
-        help=help,
-        type=type or default.__class__,
-        choices=choices,
-        low=low,
-        high=high,
-        name=name,
-    )
+def flag(default, stage, help, type=None, **limits):
+    """A field with what its flag needs: help, and of `limits` choices, low, high (the least and the
+    largest value), and a name of its own. type: of the value, where the default is None."""
+    metadata = {"choices": None, "low": None, "high": None, "name": None, **limits}
+    metadata |= {"stage": stage, "help": help, "type": type or default.__class__}
     return field(default=default, metadata=metadata)
 
 
@@ -87,17 +31,12 @@ class Config:
         None, "data", "forget so many owners, drawn by seed; default 2", int, low=0
     )
     forget_fraction: float | None = flag(
-        None,
-        "data",
-        "forget this share of the owners, the last of the file",
-        float,
-        low=1e-9,
-        high=0.999,
+        None, "data", "forget this share of the owners, the last", float, low=1e-9, high=0.999
     )
     test_fraction: float = flag(
         0.1,
         "data",
-        "share of the retain rows held out where no row is for testing",
+        "share of the retain rows held out where none is for tests",
         low=0.001,
         high=0.9,
     )
@@ -107,10 +46,7 @@ class Config:
     )
     truncate: bool = flag(False, "data", "cut rows that are longer than the context")
     tokenizer: str = flag(
-        "bpe",
-        "data",
-        "bpe: trained on the data; gpt2: fetched on first use",
-        choices=["bpe", "gpt2"],
+        "bpe", "data", "bpe: from the data; gpt2: fetched on first use", choices=["bpe", "gpt2"]
     )
     vocab_size: int | None = flag(
         None, "data", "size of the vocabulary; by size: 1024, 2048, 4096", int, low=257
@@ -130,52 +66,37 @@ class Config:
     )
 
     classifier_layers: int = flag(1, "classifier", "layers of the attribution classifiers", low=1)
-    classifier_width: int = flag(
-        64, "classifier", "width of the attribution classifiers, a multiple of 4", low=4
-    )
+    classifier_width: int = flag(64, "classifier", "their width, a multiple of 4", low=4)
     classifier_epochs: int | None = flag(
         None, "classifier", "passes over the rows; by size: 12 or more", int, low=1
     )
     classifier_batch: int = flag(32, "classifier", "rows in a step of the classifiers", low=1)
-    classifier_lr: float = flag(
-        2e-3, "classifier", "peak learning rate of DareU's classifier", low=0
-    )
+    classifier_lr: float = flag(2e-3, "classifier", "peak learning rate, DareU's classifier", low=0)
     classifier_batches: str = flag(
-        "mixed",
-        "classifier",
-        "rows of a batch: of all owners, or of one in turn",
-        choices=["mixed", "owner"],
+        "mixed", "classifier", "rows of a batch: of all owners, or one", choices=["mixed", "owner"]
     )
+    plus_classifier_epochs: int | None = flag(
+        None, "classifier", "passes of DareU+'s classifier; by size: 24 or more", int, low=1
+    )
+    plus_classifier_lr: float = flag(4e-3, "classifier", "its peak learning rate", low=0)
 
     reward: str = flag(
-        "slices",
-        "shared",
-        "slices, token, sequence: see Table 10; constant, random, reversed: controls",
-        choices=REWARDS,
+        "slices", "shared", "three designs (Table 10), and three controls", choices=REWARDS
     )
     forget_batch: int = flag(32, "shared", "forget prompts in a batch B_f", low=1)
     distill_on: str = flag(
-        "reference",
-        "shared",
-        "responses that are distilled on: of the data, or generated",
-        choices=["reference", "generated"],
+        "reference", "shared", "responses to distil on", choices=["reference", "generated"]
     )
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     data_epochs: int = flag(1, "dareu", "passes over the forget set; each renews pi_old", low=1)
     ppo_steps: int = flag(20, "dareu", "S_PPO, updates on each forget batch", low=1)
     retain_batch: int = flag(128, "dareu", "retain rows in a batch B_r", low=1)
-    slices: int = flag(
-        15, "dareu", "k, slices of a response whose end the classifier scores", low=1
-    )
+    slices: int = flag(15, "dareu", "k, slices of a response, scored at their ends", low=1)
     kl_coef: float = flag(0.1, "dareu", "lambda, weight of the KL to pi_old in the reward", low=0)
-    distill_coef: float = flag(
-        2.0, "dareu", "lambda_dis, weight of the distillation on retain rows", low=0
-    )
+    distill_coef: float = flag(2.0, "dareu", "lambda_dis, weight of the distillation", low=0)
     value_coef: float = flag(0.2, "dareu", "weight of V's loss", low=0)
-    clip: float = flag(
-        0.2, "dareu", "epsilon, the probability ratio is held within 1 +- clip", low=0
-    )
+    clip: float = flag(0.2, "dareu", "epsilon, the ratio is held within 1 +- clip", low=0)
     temperature: float = flag(0.8, "dareu", "of sampling", low=0.01)
     c_seg: float = flag(1.05, "dareu", "C_seg of chi", low=0.01)
     chi_eps: float = flag(1e-4, "dareu", "epsilon of chi", low=1e-9, high=0.5)
@@ -184,15 +105,10 @@ class Config:
     gae_lambda: float = flag(
         1.0, "dareu", "lambda of GAE; at 1 the advantage is R - V, as in the paper", low=0, high=1
     )
-    whiten: bool = flag(
-        True, "dareu", "shift and scale the advantages of a batch to mean 0, variance 1"
-    )
+    whiten: bool = flag(True, "dareu", "shift and scale the advantages to mean 0, variance 1")
     renew_old_policy: str = flag("epoch", "dareu", "when pi_old <- pi", choices=["epoch", "batch"])
     retain_updates: str = flag(
-        "alternate",
-        "dareu",
-        "in turn with forget updates, or in one step",
-        choices=["alternate", "joint"],
+        "alternate", "dareu", "in turn, or in one step", choices=["alternate", "joint"]
     )
     value_steps: int = flag(0, "dareu", "steps that fit V before the policy moves", low=0)
     group_size: int = flag(1, "dareu", "responses to each forget prompt in a data epoch", low=1)
@@ -200,24 +116,16 @@ class Config:
     plus_attribution: str = flag(
         "added",
         "dareu_plus",
-        "attribution that is rewarded: of what a response adds, of all of it, exact",
+        "of what is added, of all, exact",
         choices=["added", "response", "exact"],
     )
-    plus_classifier_epochs: int | None = flag(
-        None, "classifier", "passes of DareU+'s classifier; by size: 24 or more", int, low=1
-    )
-    plus_classifier_lr: float = flag(4e-3, "classifier", "its peak learning rate", low=0)
     plus_updates: int | None = flag(
         None, "dareu_plus", "updates; default 64, or 12 passes over the prompts", int, low=1
     )
     plus_retain_batch: int = flag(32, "dareu_plus", "retain rows in an update", low=1)
     plus_lr: float = flag(1.5e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
-    plus_kl_coef: float = flag(
-        0.03, "dareu_plus", "beta, weight of the KL to the original model in the reward", low=0
-    )
-    plus_distill_coef: float = flag(
-        4.0, "dareu_plus", "weight of the distillation on retain rows", low=0
-    )
+    plus_kl_coef: float = flag(0.03, "dareu_plus", "beta, weight of the KL to pi_N", low=0)
+    plus_distill_coef: float = flag(4.0, "dareu_plus", "weight of the distillation", low=0)
     plus_temperature: float = flag(1.0, "dareu_plus", "of sampling", low=0.01)
 
     baseline_lr: float | None = flag(
@@ -235,18 +143,15 @@ class Config:
     methods: str = flag(
         "dareu,dareu_plus",
         "run",
-        "comma-separated, of dareu, dareu_plus, scrn, " + ", ".join(METHODS),
+        f"comma-separated, of dareu, dareu_plus, scrn, {', '.join(METHODS)}",
     )
     second_retrained: bool = flag(
         False,
         "run",
-        "train a second retrained model, by the next seed, and score it too: the best there can be",
+        "train and score a second retrained model, by the next seed: the best there can be",
     )
     device: str = flag(
-        "auto",
-        "run",
-        "where to compute; auto takes the first that is there",
-        choices=["auto", "cuda", "mps", "cpu"],
+        "auto", "run", "auto takes the first that is there", choices=["auto", "cuda", "mps", "cpu"]
     )
     from_run: str | None = flag(
         None, "run", "folder of an earlier run, to forget further owners", str, name="from"
@@ -255,17 +160,41 @@ class Config:
         None, "run", f"flags that a dataset needs: {PRESETS}", str, choices=list(PRESETS)
     )
     size: str | None = flag(
-        None,
-        "run",
-        "sets width, depth, vocabulary, batch and learning rates together; default: by the data",
-        str,
-        choices=list(SIZES),
+        None, "run", "one dial for all sizes; default: by the data", str, choices=list(SIZES)
     )
     curve: bool = flag(True, "run", "score each method along its updates too, for the figure")
     all_scores: bool = flag(False, "run", "print every score")
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", str)
     reuse: str | None = flag(None, "run", "folder of another run, whose models are taken over", str)
     overwrite: bool = flag(False, "run", "start afresh in a folder of another experiment")
+
+    @property
+    def updates_per_batch(self) -> int:
+        """S_PPO; REINFORCE takes one update a batch."""
+        return 1 if self.algorithm == "reinforce" else self.ppo_steps
+
+    @property
+    def training(self) -> Training:
+        """How the language models are trained."""
+        assert self.epochs and self.lr, "size_rule has set them"
+        return Training(self.epochs, self.batch_size, self.lr, seed=self.seed)
+
+    @property
+    def classifier_training(self) -> Training:
+        assert self.classifier_epochs
+        lr, size = self.classifier_lr, self.classifier_batch
+        return Training(self.classifier_epochs, size, lr, seed=self.seed)
+
+    @property
+    def plus_classifier_training(self) -> Training:
+        assert self.plus_classifier_epochs
+        lr, size = self.plus_classifier_lr, self.classifier_batch
+        return Training(self.plus_classifier_epochs, size, lr, seed=self.seed)
+
+    def baseline_settings(self, lr: float, steps: int) -> BaselineSettings:
+        """How a loss-based method trains whose own rate and steps these are."""
+        lr, steps = self.baseline_lr or lr, self.baseline_steps or steps
+        return BaselineSettings(lr, steps, self.batch_size, seed=self.seed)
 
 
 def flag_name(f):
@@ -313,15 +242,20 @@ def parse(argv, description) -> Config:
             f"--classifier-width: {config.classifier_width} does not divide among 4 heads; "
             "give a multiple of 4"
         )
-    names = list(dict.fromkeys(name.strip() for name in config.methods.split(",")))
+    config.methods = check_methods(config.methods)
+    return config
+
+
+def check_methods(text):
+    """Names of methods, comma-separated, each once. Raises InputError."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     known = ["dareu", "dareu_plus", "scrn", *METHODS]
     for name in names:
         if name not in known:
             raise InputError(
                 f"--methods: no method is called {name!r}; choose from {', '.join(known)}"
             )
-    config.methods = ",".join(names)
-    return config
+    return ",".join(names)
 
 
 def check_range(f, value):
@@ -332,37 +266,3 @@ def check_range(f, value):
     if not low <= value < float("inf") or (high is not None and value > high):
         bounds = f"at least {low}" + (f" and at most {high}" if high is not None else "")
         raise InputError(f"{flag_name(f)}: {value} is out of range; give {bounds}")
-
-
-def epochs_for(n_rows, usual, least_rows):
-    """The usual number of passes over n rows; more where fewer than `least_rows` would be read in
-    all, and fewer (8 at least) where more than 256,000 would be."""
-    most = max(8, 256_000 // n_rows)
-    return min(most, max(usual, -(-least_rows // n_rows)))
-
-
-def size_rule(config, responses, n_forget_rows):
-    """Sizes that are not given follow from the number S of characters in the distinct training
-    responses: S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096
-    and 192. Epochs follow from the number of training rows: 16 for the language model, 12 and 24
-    for the classifiers, more where few rows would be read, 20,480, 15,360 and 30,720 in all, fewer
-    (8 at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
-    rows: 12 responses to each prompt, 64 updates at least. The context is what the longest prompt
-    and response need, 1,024 tokens at most.
-    """
-    c, n_rows = config, len(responses)
-    size = sum(map(len, set(responses)))
-    tier = (size >= 70_000) + (size >= 400_000)
-    c.vocab_size = c.vocab_size or [1024, 2048, 4096][tier]
-    c.n_embd = c.n_embd or [96, 128, 192][tier]
-    c.lr = c.lr or round(0.48 / c.n_embd, 6)
-    c.epochs = c.epochs or epochs_for(n_rows, usual=16, least_rows=20_480)
-    c.classifier_epochs = c.classifier_epochs or epochs_for(n_rows, 12, least_rows=15_360)
-    plus_epochs = epochs_for(n_rows, usual=24, least_rows=30_720)
-    c.plus_classifier_epochs = c.plus_classifier_epochs or plus_epochs
-    c.plus_updates = c.plus_updates or max(64, -(-12 * n_forget_rows // c.forget_batch))
-    if c.n_embd % c.n_head:
-        raise InputError(
-            f"--n-embd: {c.n_embd} does not divide among {c.n_head} heads; "
-            "give a multiple, or another --n-head"
-        )

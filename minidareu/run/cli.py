@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from .files import InputError
+from ..files import InputError
 
 
 def make_parser(description, **settings):

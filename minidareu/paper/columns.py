@@ -3,6 +3,7 @@
 from statistics import median
 
 from ..metrics import tug_of_war
+from ..run.cost import forward_rows
 
 SCORES = {
     "D_F": "forget",
@@ -21,25 +22,6 @@ SCORES = {
     "D_F, unseen wordings": "unseen",
     "ToW_para": "tow_paraphrased",
 }
-
-
-def forward_rows(config, n_forget, n_retain):
-    """{stage: rows that pass forward} by the cost model of App. G; a backward pass counts as two.
-
-    Retraining reads D_R in every epoch. DareU draws and scores B_f, then makes S_PPO updates on
-    B_f and B_r. DareU+ does so at each update.
-    """
-    c = config
-    batches = -(-n_forget // c["forget_batch"])
-    steps = batches * c["ppo_steps"]
-    drawn = 3 * n_forget + batches * c["retain_batch"]  # a response, its log-probabilities twice
-    learned = 3 * steps * (c["forget_batch"] + c["retain_batch"])
-    plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["plus_retain_batch"]
-    return {
-        "retrained": 3 * c["epochs"] * n_retain,
-        "dareu": c["data_epochs"] * (drawn + learned),
-        "dareu_plus": c["plus_updates"] * plus_update,
-    }
 
 
 def score(results, model, column):

@@ -1,4 +1,4 @@
-"""Many runs of `train.py` side by side, and tables of their scores with the spread over seeds."""
+"""Many runs of `train.py`, side by side."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from tqdm import tqdm
 
 from ..files import InputError, write_text
+from .source import source_files
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data/authors/authors.jsonl"
@@ -28,26 +28,12 @@ class Job:
     reuse: Path | None = None  # a run of the same seed, for the models that it has trained
 
 
-@dataclass
-class Case:
-    """What a table or a figure is measured on, for one seed."""
-
-    seed: int
-    out: Path  # for further runs
-    data: Path
-    flags: list  # of every run
-    folders: dict[str, Path]  # of the runs that it takes
-
-
 def source_of_all_code():
     """A digest of all source that a run goes through: an edit makes every run anew.
 
     The stages of a run that the edit does not touch are kept by the run itself.
     """
-    files = [ROOT / "train.py", *sorted((ROOT / "minidareu").glob("*.py"))]
-    files += [
-        ROOT / "minidareu/beyond" / name for name in ("added.py", "dareu_plus.py", "exact.py")
-    ]
+    files = sorted(set(source_files("train", ROOT / "train.py").values()))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -118,25 +104,3 @@ def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=(), ba
     first = [label for label in variants if label in bases.values()]
     rest = [label for label in variants if label not in first]
     return run_all(jobs(first), workers) | run_all(jobs(rest), workers)
-
-
-def spread(values) -> str:
-    """Median and range of the values that are not None."""
-    values = [value for value in values if value is not None]
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return short(values[0])
-    middle, low, high = (short(value) for value in (median(values), min(values), max(values)))
-    return f"{middle} ({low} to {high})"
-
-
-def short(value) -> str:
-    """A number with three decimals; a large one without."""
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
-
-
-def table(head, rows) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return ["", *("| " + " | ".join(cells) + " |" for cells in lines)]

@@ -1,13 +1,46 @@
-"""The figure of a run (needs matplotlib, the `plot` extra): takes only numbers, writes the file."""
+"""Pictures (they need matplotlib, the `plot` extra), and the figure of a run."""
 
-import matplotlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from ..files import write
 
-# Lines that can be told apart in grey too.
-STYLES = "k-o r--s b-.^ g:v m--D c-.< y:> k:P r:X b--* g-.p y--h c:d".split()
+# Lines that can be told apart in grey too, each of a colour of its own.
+COLORS = (
+    "black tab:red tab:blue tab:green tab:purple tab:cyan tab:orange tab:brown tab:pink tab:olive "
+    "tab:gray navy lime"
+).split()
+MARKERS, DASHES = "os^vD<>PX*phd", ["-", "--", "-.", ":"]
 CURVES = {"forget": "tab:red", "retain": "tab:blue", "test": "tab:green"}
+
+
+def line_style(i: int) -> dict:
+    """Keywords of the i-th line of a picture."""
+    return {
+        "color": COLORS[i % len(COLORS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": DASHES[i % len(DASHES)],
+        "markersize": 4,
+    }
+
+
+def pyplot():
+    """matplotlib.pyplot, which draws into files alone."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def draw(path: Path, plot: Callable, *values) -> None:
+    """Write a picture by plot(*values, path), where matplotlib is there."""
+    if find_spec("matplotlib") is None:
+        print(f"No {path.name}: pictures need matplotlib (pip install -e '.[plot]').")
+        return
+    write(path, lambda temporary: plot(*values, temporary))
 
 
 def curve(log, models, method):
@@ -22,14 +55,15 @@ def plot_run(log, models, path):
 
     log: the dicts of `log.jsonl`; models: those of `results.json`.
     """
+    plt = pyplot()
     methods = list(dict.fromkeys(row["method"] for row in log))
     detailed = methods[:2]
     figure, axes = plt.subplots(
         1, 1 + len(detailed), figsize=(5 + 5 * len(detailed), 4.2), layout="constrained"
     )
-    for method, style in zip(methods, STYLES * len(methods), strict=False):
+    for i, method in enumerate(methods):
         steps, scores = curve(log, models, method)
-        axes[0].plot(steps, [s["tow"] for s in scores], style, ms=4, label=method)
+        axes[0].plot(steps, [s["tow"] for s in scores], **line_style(i), label=method)
     axes[0].set(title="Tug-of-War", ylabel="ToW (1 is perfect)")
     for ax, method in zip(axes[1:], detailed, strict=True):
         steps, scores = curve(log, models, method)

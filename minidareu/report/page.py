@@ -1,21 +1,15 @@
-"""The page of a run: report.html, one file that needs no network.
-
-    python -m minidareu.report --run runs/authors-seed0       makes it again from the run's files
-    python -m minidareu.report --run runs/authors-seed0 --picture forgetting.svg --prompt 4
-                                      an answer along the updates, of the prompt with this number
-
-It is made from results.json, log.jsonl and samples.jsonl alone. `report_template.html` beside this
-module draws it.
+"""The page of a run, report.html: one file that needs no network, made from results.json,
+log.jsonl and samples.jsonl alone. `report_template.html` beside this module draws it.
 """
 
 import json
 from html import escape
 from pathlib import Path
 
-from .cli import make_parser, run_main
+
+from ..files import InputError, read_lines, write_text
+from ..run.folder import LOG, REPORT, RESULTS, SAMPLES
 from .details import N_ALONG, spread_rows
-from .files import InputError, read_lines, write_text
-from .run import LOG, REPORT, RESULTS, SAMPLES
 
 TEMPLATE = Path(__file__).parent / "report_template.html"
 MOST_PROMPTS = 300  # on a page, evenly over all
@@ -132,30 +126,3 @@ def draw_forgetting(data, method, prompt):
     ground = f'<rect {size} fill="#fff"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
     return "\n".join([head + ground, *rows, "</svg>"]) + "\n"
-
-
-def main(argv=None):
-    parser = make_parser(__doc__, prog="python -m minidareu.report")
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
-    parser.add_argument("--picture", type=Path, help="write an SVG of one answer to this file")
-    parser.add_argument("--prompt", type=int, default=0, help="its number among those followed")
-    parser.add_argument("--method", default="dareu_plus", help="whose answer")
-    args = parser.parse_args(argv)
-    if args.picture:
-        data = page_data(args.run)
-        if args.method not in data["answers"]:
-            raise InputError(
-                f"--method {args.method}: this run kept no answers of it along the way; choose "
-                f"from {', '.join(data['answers']) or 'the methods of another run'}"
-            )
-        if not 0 <= args.prompt < len(data["along"]):
-            raise InputError(f"--prompt: give a number from 0 to {len(data['along']) - 1}")
-        write_text(args.picture, draw_forgetting(data, args.method, args.prompt))
-        print(args.picture)
-        return
-    write_report(args.run)
-    print(args.run / REPORT)
-
-
-if __name__ == "__main__":
-    run_main(main, "minidareu.report")

@@ -1,7 +1,8 @@
 import pytest
 from hypothesis import example, given, strategies as st
 
-from minidareu.config import STAGES, Config, flag_name, parse, size_rule
+from minidareu.run.flags import STAGES, Config, flag_name, parse
+from minidareu.run.defaults import size_rule
 from minidareu.files import InputError
 
 FLAGS = [flag_name(f) for f in Config.__dataclass_fields__.values()]
@@ -85,5 +86,5 @@ def test_no_flag_is_unused():
     files = [root / "train.py", *sorted((root / "minidareu").rglob("*.py"))]
     text = "\n".join(path.read_text() for path in files)
     for name in Config.__dataclass_fields__:
-        read = rf"\b(c|config)\.{name}\b(?!\s*=[^=])|given\.get\(.{name}.\)"
+        read = rf"\b(config|self)\.{name}\b(?!\s*=[^=])|given\.get\(.{name}.\)"
         assert re.search(read, text), name

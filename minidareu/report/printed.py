@@ -1,17 +1,11 @@
-"""What a run prints and writes."""
+"""What a run prints."""
 
-import platform
 import sys
-from dataclasses import asdict
+import unicodedata
+from collections import defaultdict
 
-import numpy
-import tiktoken
-import torch
-
-from .data import data_warnings
-from .files import find, write, write_json, write_lines
-from .report import write_report
-from .run import FIGURE, FILES, LOG, PATH_FLAGS, RESULTS, SAMPLES
+from ..data import Record, Split
+from ..run.folder import FILES
 
 # What a run prints of each model; --all-scores prints the rest.
 SHOWN = {
@@ -25,6 +19,39 @@ SHOWN = {
     "perplexity": "perplexity",
 }
 WIDTH = 100  # columns
+
+
+def data_warnings(split: Split) -> list[str]:
+    """What is likely a mistake in the data, a line each: names that are nearly the same, and texts
+    of the forget set that stand outside of it too."""
+    warnings = []
+    spellings = defaultdict(list)
+    for name in split.owners:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        spellings[" ".join(folded.split())].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            same = " and ".join(map(repr, names))
+            warnings.append(f"{same} count as different owners; are they one?")
+    forget = {content(r): r for r in split.forget}
+    both = [r for r in split.retain + split.test if content(r) in forget]
+    if both:
+        other = forget[content(both[0])]
+        warnings.append(
+            f"{len(both)} rows of other owners have the same prompt and response as a row of the "
+            f"forget set (line {both[0].line} as line {other.line}); they can't be forgotten "
+            "while these stay"
+        )
+    return warnings
+
+
+def content(r: Record) -> tuple[str, str]:
+    """Prompt and response, alike for texts that differ in Unicode's form, case or spaces alone."""
+    prompt, response = (
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+        for text in (r.prompt, r.response)
+    )
+    return prompt, response
 
 
 def print_data(run):
@@ -99,60 +126,3 @@ def print_samples(run, evaluations, count=3):
     there = [name for name in FILES if (run.folder / name).exists()]
     there += sorted(path.name for path in run.folder.glob("*.pt"))
     print(f"\nIn {run.folder}/: {', '.join(there)}")
-
-
-def sample_rows(run, evaluations):
-    """A dict for each forget prompt: prompt, reference, and for each model its response, the
-    attribution, and what `details.describe` tells of it."""
-    rows = []
-    for i, r in enumerate(run.split.forget):
-        row = {"prompt": r.prompt, "reference": r.response}
-        for name, evaluation in evaluations.items():
-            text, attribution = evaluation.responses.texts[i], evaluation.attributions[i]
-            row[name] = {"response": text, "attribution": attribution, **evaluation.details[i]}
-        rows.append(row)
-    return rows
-
-
-def attribution_by_owner(run, evaluation):
-    """{forget owner: mean attribution of the responses to that owner's prompts}."""
-    by_owner = {name: [] for name in run.split.forget_owners}
-    for r, attribution in zip(run.split.forget, evaluation.attributions, strict=True):
-        by_owner[r.owner].append(attribution)
-    return {name: sum(values) / len(values) for name, values in by_owner.items()}
-
-
-def write_results(run, evaluations, log, seconds, memory, accuracy):
-    """results.json, log.jsonl, samples.jsonl, and figure.png where matplotlib is there."""
-    scores = {name: evaluation.scores for name, evaluation in evaluations.items()}
-    versions = {"python": platform.python_version()}
-    versions |= {module.__name__: module.__version__ for module in (torch, tiktoken, numpy)}
-    by_owner = {name: attribution_by_owner(run, e) for name, e in evaluations.items()}
-    paths = {flag: getattr(run.config, flag) for flag in PATH_FLAGS}
-    results = {
-        "dataset": run.config.data,
-        "owners": len(run.split.owners),
-        "forget": run.split.forget_owners,
-        "rows": {part: len(getattr(run.split, part)) for part in ("forget", "retain", "test")},
-        "seed": run.config.seed,
-        "device": run.device,
-        "config": asdict(run.config),
-        "paths": {flag: str(find(path).resolve()) for flag, path in paths.items() if path},
-        "versions": versions,
-        "classifier_accuracy": accuracy,
-        "models": scores,
-        "attribution_by_owner": by_owner,
-        "retain_samples": {name: e.retain for name, e in evaluations.items()},
-        "seconds": seconds,
-        "memory": memory,
-    }
-    write_lines(run.folder / LOG, log)
-    write_lines(run.folder / SAMPLES, sample_rows(run, evaluations))
-    write_json(run.folder / RESULTS, results)
-    write_report(run.folder)
-    try:
-        from .plot import plot_run
-    except ImportError:
-        print("No figure: it needs matplotlib (pip install -e '.[plot]').")
-    else:
-        write(run.folder / FIGURE, lambda temporary: plot_run(log, scores, temporary))

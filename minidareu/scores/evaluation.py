@@ -2,20 +2,19 @@
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import tiktoken
 import torch
 
-from .attribution import OwnerClassifier, response_posterior
-from .data import Record, encode
-from .details import N_RETAIN, describe, spread_rows
-from .files import finite
+from ..attribution import OwnerClassifier
+from ..data import Record, encode
+from ..files import finite
+from ..metrics import fact_recall, mean_rouge, name_kept, tug_of_war, word_weights
+from ..model import GPT, with_end
+from .chunks import generate_in_chunks, response_posterior
 from .judge import Judge
-from .likelihood import likelihood_scores
-from .metrics import fact_recall, gibberish, mean_log_prob, mean_rouge, name_kept, perplexity
-from .metrics import tug_of_war, word_weights
-from .model import GPT, generate_in_chunks, with_end
+from .likelihood import gibberish, likelihood_scores, mean_log_prob, perplexity
 
 MOST_ROWS = 400  # of a part of the data that are scored: more would only cost time
 
@@ -57,9 +56,7 @@ class Evaluation:
     responses: Responses
     attributions: list[float]  # of each response to the owner asked about
     truth_ratios: list[float]  # of each forget row that has one
-    details: list[dict] = field(default_factory=list)  # of each response, as `describe` has them
-    retain_texts: list[str] = field(default_factory=list)  # responses to the evaluator's retain
-    retain: list[dict] = field(default_factory=list)  # prompt, reference, response of some rows
+    retain_texts: list[str]  # responses to the evaluator's retain rows
 
 
 def make_evaluator(run, models, classifiers) -> Evaluator:
@@ -130,7 +127,9 @@ def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = No
     )
 
 
-def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None):
+def evaluate_fully(
+    model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None
+) -> Evaluation:
     """`evaluate`, and all other scores. A score is None where the data lack what it needs, or where
     the model is so broken that it is no number."""
     e = evaluator
@@ -156,8 +155,4 @@ def evaluate_fully(model: GPT, evaluator: Evaluator, retrained: Evaluation | Non
         scores["exact_attribution"] = original_logp + math.log(perplexity_retrained)
     more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
     evaluation.scores = finite({**scores, **more})
-    evaluation.details = describe(model, e, responses, e.forget)
-    for i in spread_rows(e.retain, N_RETAIN):
-        row = {"prompt": e.retain[i].prompt, "reference": e.retain[i].response}
-        evaluation.retain.append({**row, "response": evaluation.retain_texts[i]})
     return evaluation

@@ -5,15 +5,16 @@ Every mean runs over the tokens of a response and its end of text, never over pr
 """
 
 import math
+import random
 import zlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .data import encode
-from .metrics import response_log_probs
-from .model import chosen, log_probs, pack_pairs, rows_at_once
+from ..data import Ids, encode
+from ..model import GPT, chosen, log_probs, pack_pairs
+from .chunks import response_log_probs, rows_at_once
 
 
 @dataclass
@@ -35,7 +36,7 @@ def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
     chunk = rows_at_once(longest * model.config.vocab_size, most=chunk)
     readings = []
     for i in range(0, len(pairs), chunk):
-        batch = pack_pairs(pairs[i : i + chunk], tokenizer.eot_token, model.wte.weight.device)
+        batch = pack_pairs(pairs[i : i + chunk], tokenizer.eot_token, model.device)
         logp_all = log_probs(model, batch)  # (B, T, V)
         p = logp_all.exp()
         mean = (p * logp_all).sum(dim=-1)
@@ -45,6 +46,45 @@ def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
         for row, length in enumerate(batch.mask.sum(dim=1).int().tolist()):
             readings.append(Reading(*columns[:, row, :length]))
     return readings
+
+
+def mean_log_prob(model: GPT, prompts: list[Ids], responses: list[Ids]) -> float:
+    """Mean of log p over all tokens of the responses (lists of ids, end of text included)."""
+    return torch.cat(response_log_probs(model, prompts, responses)).mean().item()
+
+
+def perplexity(model: GPT, prompts: list[Ids], responses: list[Ids]) -> float:
+    """exp(-mean log p) of the responses' tokens under `model`; infinity where it is too large."""
+    mean = torch.tensor(mean_log_prob(model, prompts, responses), dtype=torch.float64)
+    return (-mean).exp().item()
+
+
+def gibberish(
+    model: GPT, tokenizer, prompts: list[Ids], responses: list[str], shuffles: int = 8
+) -> float:
+    """Share of the responses whose order of words means nothing to `model`, the retrained one.
+
+    A response is gibberish if it is no likelier, token by token, than its own words in random order
+    (a mean over `shuffles`), or if it is empty. A single word can't be told and is not.
+    """
+    rng = random.Random(0)
+    texts, asked = [], []
+    for i, text in enumerate(responses):
+        parts = text.split()
+        if len(parts) > 1:
+            orders = [rng.sample(parts, len(parts)) for _ in range(shuffles)]
+            texts += [text, *(" ".join(order) for order in orders)]
+            asked += [prompts[i]] * (1 + shuffles)
+    ids = [
+        # Broken words in another order may make more tokens than the context holds.
+        tokenizer.encode_ordinary(f" {text}")[: model.config.block_size - len(prompt)]
+        for text, prompt in zip(texts, asked, strict=True)
+    ]
+    logp = response_log_probs(model, asked, ids)
+    means = torch.tensor([row.mean() for row in logp]).view(-1, 1 + shuffles)
+    meaningless = means[:, 0] <= means[:, 1:].mean(dim=1) + 1e-4
+    empty = sum(not text.strip() for text in responses)
+    return (meaningless.sum().item() + empty) / len(responses)
 
 
 def token_log_probs(model, tokenizer, records, responses=None) -> Tensor:

@@ -3,9 +3,11 @@ it."""
 
 import math
 
-from .attribution import owner_posterior
-from .metrics import fact_share, holds_name, response_log_probs
-from .model import with_end
+from ..attribution import owner_posterior
+from ..metrics import fact_share, holds_name
+from ..model import with_end
+from ..scores.chunks import response_log_probs
+from ..scores.evaluation import Evaluator, Responses
 
 N_RETAIN, N_ALONG = 12, 16  # prompts whose answers are shown
 
@@ -45,14 +47,14 @@ def word_rows(tokenizer, ids, whole, added) -> list[list]:
     return rows
 
 
-def describe(model, evaluator, responses, records) -> list[dict]:
-    """{"words", "fact_share", "name_kept", "perplexity"} of each response; None where one has no
-    such value. Perplexity is a token's, under the retrained model."""
+def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
+    """{"words", "fact_share", "name_kept", "perplexity"} of each response to a forget prompt; None
+    where one has no such value. Perplexity is a token's, under the retrained model."""
     e = evaluator
-    completed = with_end(model, responses.prompts, responses.ids, **e.limits)
+    completed = with_end(e.retrained, responses.prompts, responses.ids, **e.limits)
     logp = response_log_probs(e.retrained, responses.prompts, completed)
     rows = []
-    for i, record in enumerate(records):
+    for i, record in enumerate(e.forget):
         part = slice(i, i + 1)  # one at a time: a posterior over many owners is large
         inputs = responses.prompts[part], responses.ids[part]
         own = owner_posterior(e.classifier, *inputs)[0, :, e.owners.index(record.owner)]

@@ -1,4 +1,4 @@
-"""A run's folder: the names of its files, the one rule of what is kept, and how it is opened again.
+"""The stages of a run in its folder, and the one rule of what is kept.
 
 A stage (original model, retrained model, classifiers, each method) is kept while its key is the
 same: a digest of the flags, the data, the earlier stages and the source that it runs through.
@@ -10,59 +10,23 @@ import io
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
-from .attribution import OwnerClassifier
-from .config import Config, flag_name, flags_of
-from .data import load_records
-from .files import InputError, is_temporary, write, write_json
-from .memory import peak_memory, reset_peak_memory
-from .model import GPT
-from .prepare import TOKENIZER, Run, prepare_data
-from .pretrain import train_lm
+from ..attribution import OwnerClassifier
+from ..data import load_records
+from ..files import InputError, is_temporary, write, write_json
+from ..model import GPT
+from ..pretrain import train_lm
+from ..tokenizer import train_tokenizer
+from .cost import peak_memory, reset_peak_memory
+from .flags import flags_of
+from .folder import FILES, IDENTITY, LOCK, TOKENIZER
+from .prepare import Run
 from .source import source_digest
-from .tokenizer import train_tokenizer, write_tokenizer
-
-IDENTITY = "experiment.json"
-RESULTS = "results.json"
-LOG = "log.jsonl"
-SAMPLES = "samples.jsonl"
-FIGURE = "figure.png"
-LOCK = ".lock"
-REPORT = "report.html"
-FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, TOKENIZER]
-FILES += ["audit.json", "audit.md", "attacks.png", "proxy.png"]
-TRAINING = ("data", "model", "classifier")  # stages whose flags --from takes over
-OWNER_FLAGS = ("forget", "n_forget", "forget_fraction")
-PATH_FLAGS = ("data", "from_run", "reuse")
-
-
-def prepare(config: Config) -> Run:
-    """A Run from its flags. Raises InputError."""
-    earlier = take_over(config) if config.from_run else None
-    return prepare_data(config, earlier)
-
-
-def take_over(config):
-    """Set `config` to the data, models and classifiers of the run that --from names.
-
-    Returns that run's identity. Raises InputError.
-    """
-    earlier = read_config(Path(config.from_run))
-    for f in fields(Config):
-        if f.metadata["stage"] in TRAINING and f.name not in OWNER_FLAGS:
-            value, old = getattr(config, f.name), getattr(earlier, f.name)
-            if value not in (f.default, old):
-                raise InputError(
-                    f"{flag_name(f)}: is {value}, and {old} in {config.from_run}, "
-                    "which this run goes on from; leave it out"
-                )
-            setattr(config, f.name, old)
-    return read_identity(config.from_run)
+from .vocabulary import write_tokenizer
 
 
 @contextmanager
@@ -221,49 +185,6 @@ def new_classifier(run: Run, kind=OwnerClassifier):
 def load_classifier(run: Run, part="response", kind=OwnerClassifier):
     """DareU's classifier of a finished run, frozen. Raises InputError."""
     return load_weights(new_classifier(run, kind), run.path("classifier"), part)
-
-
-def read_config(folder) -> Config:
-    """The Config of a finished run. Raises InputError."""
-    path = Path(folder) / RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        config = Config(**results["config"])
-        for flag, place in results.get("paths", {}).items():
-            given = Path(getattr(config, flag))
-            if not given.is_absolute() and given.resolve() != Path(place) and Path(place).exists():
-                setattr(config, flag, place)  # the run was made from another working directory
-        return config
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path}: not there, or not of a finished run; name the --out folder of one"
-        ) from None
-
-
-def read_identity(folder):
-    """What a run's folder says that it is of. Raises InputError."""
-    path = Path(folder) / IDENTITY
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-        keys = ["data", "forget", "seed", *(["requests"] if "requests" in identity else [])]
-        return {key: identity[key] for key in keys}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path}: not there, or not of a run; name the --out folder of one"
-        ) from None
-
-
-def open_run(folder, device="auto") -> Run:
-    """The Run of a finished run's folder. Raises InputError."""
-    config = read_config(folder)
-    config.device, config.out = device, str(folder)
-    run = prepare(config)
-    if run.identity != read_identity(folder):
-        raise InputError(
-            f"{config.data}: not the data of {folder} any more; "
-            "put them back, or run train.py again"
-        )
-    return run
 
 
 def load_models(run: Run) -> dict[str, GPT]:

@@ -1,32 +1,28 @@
 """What is known of a run before anything is trained: data, split, tokenizer, sizes, device."""
 
 import hashlib
+import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import tiktoken
 import torch
 
-from .baselines import REFUSALS
-from .config import Config, size_rule
-from .data import (
-    Record,
-    Split,
-    encode,
-    forget_more,
-    load_records,
-    pick_owners,
-    prompt_text,
-    response_text,
-    split_records,
-)
-from .files import InputError, find
-from .model import GPTConfig
-from .tokenizer import gpt2_tokenizer, read_tokenizer, tokenizer_key, train_tokenizer
+from ..baselines import REFUSALS
+from ..data import Ids, Labelled, Pair, Record, Split, encode, load_records
+from ..data import prompt_text, response_text
+from ..files import InputError, find
+from ..model import GPTConfig
+from .flags import Config, flag_name
+from .folder import read_config, read_identity
+from .requests import pick_requests, split_requests
+from .defaults import size_rule
+from .vocabulary import make_tokenizer
 
-TOKENIZER = "tokenizer.json"
+TRAINING = ("data", "model", "classifier")  # stages whose flags --from takes over
+OWNER_FLAGS = ("forget", "n_forget", "forget_fraction")
 
 
 @dataclass
@@ -42,58 +38,65 @@ class Run:
     request: list[Record]  # the forget rows of this run's own request; all, but after --from
     tokenizer: tiktoken.Encoding
     tokenizer_key: str | None  # None for one that is not trained
-    pairs: dict[Record, tuple[list[int], list[int]]]  # (prompt ids, response ids)
+    pairs: dict[Record, Pair]  # prompt and response of each, as ids
     gpt_config: GPTConfig
     limits: dict  # max_new_tokens and eos_id of a response
     forget_owners: list[int]  # indices
 
     @property
-    def methods(self):
+    def methods(self) -> list[str]:
         return self.config.methods.split(",")
 
     @property
-    def reuse(self):
+    def reuse(self) -> str | None:
         """The folder whose original model, retrained model and classifiers may be taken over."""
         return self.config.reuse or self.config.from_run
 
-    def path(self, name):
+    def path(self, name: str) -> Path:
         """Where the checkpoint of a stage is."""
         return self.folder / f"{name}.pt"
 
-    def earlier_path(self, name):
+    def earlier_path(self, name: str) -> Path:
         """The same in the run that --from names."""
-        return Path(self.config.from_run) / f"{name}.pt"
+        return Path(self.config.from_run or "") / f"{name}.pt"
 
-    def sequences(self, records):
+    def sequences(self, records: list[Record]) -> list[Ids]:
         """What a language model is trained on: the prompt, the response, and the end of text."""
         return [self.pairs[r][0] + self.pairs[r][1] + [self.limits["eos_id"]] for r in records]
 
-    def labelled(self, records):
-        """What a classifier is trained on: prompts, responses (ids), and owners (indices)."""
+    def labelled(self, records: list[Record]) -> Labelled:
+        """What a classifier is trained on."""
         owners = [self.split.owners.index(r.owner) for r in records]
-        return [self.pairs[r][0] for r in records], [self.pairs[r][1] for r in records], owners
+        prompts, responses = (
+            [self.pairs[r][0] for r in records],
+            [self.pairs[r][1] for r in records],
+        )
+        return Labelled(prompts, responses, owners)
+
+    def queries(self, records: list[Record]) -> list[tuple[Ids, int]]:
+        """What DareU is given of forget rows: each prompt, and the index of its owner."""
+        return [(self.pairs[r][0], self.split.owners.index(r.owner)) for r in records]
+
+    def references(self, records: list[Record]) -> list[Pair]:
+        """Prompts and references."""
+        return [self.pairs[r] for r in records]
 
 
-def prepare_data(config: Config, earlier: dict | None = None) -> Run:
-    """Read the data, split them, set the sizes, make the tokenizer. Raises InputError.
-
-    earlier: the identity of the run that --from names, if any.
-    """
+def prepare(config: Config) -> Run:
+    """A Run from its flags. Raises InputError."""
     device = pick_device(config.device)
-    path = find(config.data)
-    records = load_records(path)
-    owners = list(dict.fromkeys(r.owner for r in records))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    earlier = take_over(config, config.from_run) if config.from_run else None
+    records = load_records(find(config.data))
+    digest = digest_of(records)
     if earlier and earlier["data"] != digest:
         raise InputError(
             f"--from {config.from_run}: began with other data than {config.data} holds now; "
             "put them back"
         )
+    owners = list(dict.fromkeys(r.owner for r in records))
     requests = pick_requests(config, owners, earlier)
     names = requests[-1]
-    split = split_records(records, requests[0], config.test_fraction, config.seed)
-    for more in requests[1:]:
-        split = forget_more(split, more)
+    split = split_requests(records, requests, config)
     identity = {"data": digest, "forget": split.forget_owners, "seed": config.seed}
     if earlier:
         identity["requests"] = requests
@@ -104,13 +107,13 @@ def prepare_data(config: Config, earlier: dict | None = None) -> Run:
     n_forget_rows = sum(r.owner in names for r in split.forget)
     size_rule(config, [r.response for r in train], n_forget_rows)
     tokenizer, key = make_tokenizer(config, train)
-    assert config.n_embd, "size_rule has set it"
     records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     longest_prompt = max(len(x) for x, _ in pairs.values())
     longest = max(max_new_tokens, *(longest_text(tokenizer, r) for r in records))
     config.block_size = config.block_size or min(1024, longest_prompt + longest)
+    assert config.n_embd, "size_rule has set it"
     return Run(
         config=config,
         device=device,
@@ -134,36 +137,36 @@ def prepare_data(config: Config, earlier: dict | None = None) -> Run:
     )
 
 
-def pick_requests(config, owners, earlier):
-    """Lists of the owners of each request, this run's own last. Raises InputError."""
-    requests = earlier.get("requests", [earlier["forget"]]) if earlier else []
-    names = pick_owners(
-        owners,
-        config.forget,
-        config.n_forget,
-        fraction=config.forget_fraction,
-        seed=config.seed,
-        forgotten=[name for request in requests for name in request],
-    )
-    return [*requests, names]
+def digest_of(records: list[Record]) -> str:
+    """A digest of what a data file holds."""
+    rows = [astuple(replace(r, line=0)) for r in records]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def default_folder(config, names):
+def take_over(config: Config, folder: str) -> dict:
+    """Set `config` to the data, models and classifiers of the run that --from names.
+
+    Returns that run's identity. Raises InputError.
+    """
+    earlier = read_config(folder)
+    for f in fields(Config):
+        if f.metadata["stage"] in TRAINING and f.name not in OWNER_FLAGS:
+            value, old = getattr(config, f.name), getattr(earlier, f.name)
+            if value not in (f.default, old):
+                raise InputError(
+                    f"{flag_name(f)}: is {value}, and {old} in {folder}, "
+                    "which this run goes on from; leave it out"
+                )
+            setattr(config, f.name, old)
+    return read_identity(folder)
+
+
+def default_folder(config: Config, names: list[str]) -> str:
     """Where a run goes that --out does not place."""
     if config.from_run:
         suffix = re.sub(r"\W+", "-", "-".join(names))[:60]
         return config.from_run.rstrip("/\\") + "-then-" + suffix
     return f"runs/{Path(config.data).stem}-seed{config.seed}"
-
-
-def make_tokenizer(config, train):
-    """The tokenizer of a run, kept from before where it is the same; and its key."""
-    if config.tokenizer == "gpt2":
-        return gpt2_tokenizer(), None
-    texts = [text for r in train for text in (prompt_text(r.prompt), response_text(r.response))]
-    key = tokenizer_key(texts, config.vocab_size)
-    kept = read_tokenizer(Path(config.out) / TOKENIZER, key)
-    return kept or train_tokenizer(texts, config.vocab_size), key
 
 
 def longest_text(tokenizer, r):
@@ -221,7 +224,7 @@ def truncate(tokenizer, r, block_size):
     )
 
 
-def pick_device(name):
+def pick_device(name: str) -> str:
     """auto: the first of cuda, mps and cpu that is there. Raises InputError for one that is not."""
     available = {
         "cuda": torch.cuda.is_available(),
@@ -236,3 +239,16 @@ def pick_device(name):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     return device
+
+
+def open_run(folder: str | Path, device: str = "auto") -> Run:
+    """The Run of a finished run's folder. Raises InputError."""
+    config = read_config(folder)
+    config.device, config.out = device, str(folder)
+    run = prepare(config)
+    if run.identity != read_identity(folder):
+        raise InputError(
+            f"{config.data}: not the data of {folder} any more; "
+            "put them back, or run train.py again"
+        )
+    return run

@@ -5,8 +5,8 @@ from collections import Counter
 import torch
 import torch.nn.functional as F
 
-from .data import Record
-from .metrics import words
+from ..data import Record
+from ..metrics import words
 
 
 MOST_NUMBERS = 2**21  # of a matrix of features or rows by owners: 8 MB

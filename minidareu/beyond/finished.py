@@ -1,0 +1,20 @@
+"""A finished run, opened with its models and with what they are measured with."""
+
+from pathlib import Path
+
+from ..model import GPT
+from ..run.prepare import Run, open_run
+from ..run.stages import load_classifier, load_models
+from ..scores.evaluation import Evaluator, make_evaluator
+from .added import AddedClassifier
+
+
+def open_evaluator(folder: Path, device: str) -> tuple[Run, dict[str, GPT], Evaluator]:
+    """A finished run, its models, and what they are measured with."""
+    run = open_run(folder, device)
+    models = load_models(run)
+    classifiers = {
+        "response": load_classifier(run),
+        "added": load_classifier(run, "added", AddedClassifier),
+    }
+    return run, models, make_evaluator(run, models, classifiers)

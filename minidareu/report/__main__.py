@@ -1,0 +1,40 @@
+"""The page of a run: report.html, one file that needs no network.
+
+python -m minidareu.report --run runs/authors-seed0       makes it again from the run's files
+python -m minidareu.report --run runs/authors-seed0 --picture forgetting.svg --prompt 4
+                                  an answer along the updates, of the prompt with this number
+"""
+
+from pathlib import Path
+
+from ..files import InputError, write_text
+from ..run.cli import make_parser, run_main
+from ..run.folder import REPORT
+from .page import draw_forgetting, page_data, write_report
+
+
+def main(argv=None):
+    parser = make_parser(__doc__, prog="python -m minidareu.report")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--picture", type=Path, help="write an SVG of one answer to this file")
+    parser.add_argument("--prompt", type=int, default=0, help="its number among those followed")
+    parser.add_argument("--method", default="dareu_plus", help="whose answer")
+    args = parser.parse_args(argv)
+    if args.picture:
+        data = page_data(args.run)
+        if args.method not in data["answers"]:
+            raise InputError(
+                f"--method {args.method}: this run kept no answers of it along the way; choose "
+                f"from {', '.join(data['answers']) or 'the methods of another run'}"
+            )
+        if not 0 <= args.prompt < len(data["along"]):
+            raise InputError(f"--prompt: give a number from 0 to {len(data['along']) - 1}")
+        write_text(args.picture, draw_forgetting(data, args.method, args.prompt))
+        print(args.picture)
+        return
+    write_report(args.run)
+    print(args.run / REPORT)
+
+
+if __name__ == "__main__":
+    run_main(main, "minidareu.report")

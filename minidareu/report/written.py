@@ -1,0 +1,79 @@
+"""What a run writes."""
+
+import platform
+from dataclasses import asdict
+
+import numpy
+import tiktoken
+import torch
+
+from ..files import find, write_json, write_lines
+from ..run.folder import FIGURE, LOG, PATH_FLAGS, RESULTS, SAMPLES
+from .details import N_RETAIN, describe, spread_rows
+from .page import write_report
+from .plot import draw, plot_run
+
+
+def sample_rows(run, evaluations, details):
+    """A dict for each forget prompt: prompt, reference, and for each model its response, the
+    attribution, and what `describe` tells of it."""
+    rows = []
+    for i, r in enumerate(run.split.forget):
+        row = {"prompt": r.prompt, "reference": r.response}
+        for name, evaluation in evaluations.items():
+            text, attribution = evaluation.responses.texts[i], evaluation.attributions[i]
+            row[name] = {"response": text, "attribution": attribution, **details[name][i]}
+        rows.append(row)
+    return rows
+
+
+def retain_rows(evaluation, evaluator):
+    """Prompt, reference and response of some retain rows, for the page."""
+    return [
+        {
+            "prompt": evaluator.retain[i].prompt,
+            "reference": evaluator.retain[i].response,
+            "response": evaluation.retain_texts[i],
+        }
+        for i in spread_rows(evaluator.retain, N_RETAIN)
+    ]
+
+
+def attribution_by_owner(run, evaluation):
+    """{forget owner: mean attribution of the responses to that owner's prompts}."""
+    by_owner = {name: [] for name in run.split.forget_owners}
+    for r, attribution in zip(run.split.forget, evaluation.attributions, strict=True):
+        by_owner[r.owner].append(attribution)
+    return {name: sum(values) / len(values) for name, values in by_owner.items()}
+
+
+def write_results(run, evaluator, evaluations, log, seconds, memory, accuracy):
+    """results.json, log.jsonl, samples.jsonl, and figure.png where matplotlib is there."""
+    scores = {name: evaluation.scores for name, evaluation in evaluations.items()}
+    versions = {"python": platform.python_version()}
+    versions |= {module.__name__: module.__version__ for module in (torch, tiktoken, numpy)}
+    by_owner = {name: attribution_by_owner(run, e) for name, e in evaluations.items()}
+    paths = {flag: getattr(run.config, flag) for flag in PATH_FLAGS}
+    results = {
+        "dataset": run.config.data,
+        "owners": len(run.split.owners),
+        "forget": run.split.forget_owners,
+        "rows": {part: len(getattr(run.split, part)) for part in ("forget", "retain", "test")},
+        "seed": run.config.seed,
+        "device": run.device,
+        "config": asdict(run.config),
+        "paths": {flag: str(find(path).resolve()) for flag, path in paths.items() if path},
+        "versions": versions,
+        "classifier_accuracy": accuracy,
+        "models": scores,
+        "attribution_by_owner": by_owner,
+        "retain_samples": {name: retain_rows(e, evaluator) for name, e in evaluations.items()},
+        "seconds": seconds,
+        "memory": memory,
+    }
+    details = {name: describe(e.responses, evaluator) for name, e in evaluations.items()}
+    write_lines(run.folder / LOG, log)
+    write_lines(run.folder / SAMPLES, sample_rows(run, evaluations, details))
+    write_json(run.folder / RESULTS, results)
+    write_report(run.folder)
+    draw(run.folder / FIGURE, plot_run, log, scores)

@@ -1,0 +1,75 @@
+"""Sizes that follow from the data, or from one dial; and what a dataset needs otherwise."""
+
+from ..files import InputError
+
+# Flags that a dataset needs. What is given beside --preset goes before them.
+PRESETS = {
+    # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
+    # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
+    # little, so they take more passes to learn, and more and smaller updates to forget.
+    "tofu": dict(
+        forget_fraction=0.1,
+        n_embd=192,
+        vocab_size=4096,
+        epochs=24,
+        plus_attribution="response",
+        plus_kl_coef=0.01,
+        plus_updates=128,
+        plus_lr=1e-3,
+        plus_retain_batch=64,
+    )
+}
+
+# One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
+# width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
+SIZES = {
+    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=2.2e-4, plus_lr=2.2e-3),
+    "small": dict(
+        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=7.5e-5, plus_lr=7.5e-4
+    ),
+    "medium": dict(
+        n_layer=6,
+        n_head=6,
+        n_embd=384,
+        vocab_size=8192,
+        batch_size=32,
+        classifier_layers=2,
+        classifier_width=128,
+        rl_lr=3.8e-5,
+        plus_lr=3.8e-4,
+    ),
+}
+
+
+def epochs_for(n_rows, usual, least_rows):
+    """The usual number of passes over n rows; more where fewer than `least_rows` would be read in
+    all, and fewer (8 at least) where more than 256,000 would be."""
+    most = max(8, 256_000 // n_rows)
+    return min(most, max(usual, -(-least_rows // n_rows)))
+
+
+def size_rule(config, responses, n_forget_rows):
+    """Sizes that are not given follow from the number S of characters in the distinct training
+    responses: S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096
+    and 192. Epochs follow from the number of training rows: 16 for the language model, 12 and 24
+    for the classifiers, more where few rows would be read, 20,480, 15,360 and 30,720 in all, fewer
+    (8 at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
+    rows: 12 responses to each prompt, 64 updates at least. The context is what the longest prompt
+    and response need, 1,024 tokens at most.
+    """
+    n_rows, size = len(responses), sum(map(len, set(responses)))
+    tier = (size >= 70_000) + (size >= 400_000)
+    config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
+    config.n_embd = config.n_embd or [96, 128, 192][tier]
+    config.lr = config.lr or round(0.48 / config.n_embd, 6)
+    config.epochs = config.epochs or epochs_for(n_rows, usual=16, least_rows=20_480)
+    epochs, plus_epochs = epochs_for(n_rows, 12, 15_360), epochs_for(n_rows, 24, 30_720)
+    config.classifier_epochs = config.classifier_epochs or epochs
+    config.plus_classifier_epochs = config.plus_classifier_epochs or plus_epochs
+    plus_updates = max(64, -(-12 * n_forget_rows // config.forget_batch))
+    config.plus_updates = config.plus_updates or plus_updates
+    if config.n_embd % config.n_head:
+        raise InputError(
+            f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; "
+            "give a multiple, or another --n-head"
+        )
