@@ -11,13 +11,12 @@ import inspect
 import math
 import time
 from dataclasses import astuple, replace
-from functools import partial
 
 from tqdm import tqdm
 
 from minidareu import baselines, dareu, newton
 from minidareu.attribution import OwnerClassifier, prefix_attribution, train_classifier
-from minidareu.beyond import dareu_plus
+from minidareu.beyond import dareu_plus, rewards
 from minidareu.beyond.added import AddedClassifier, forget_attribution, spliced_loss
 from minidareu.beyond.controls import controlled
 from minidareu.beyond.exact import exact_attribution
@@ -30,6 +29,7 @@ from minidareu.report.printed import print_stage
 from minidareu.report.written import write_results
 from minidareu.run.cli import run_main
 from minidareu.run.flags import flags_of, parse
+from minidareu.run.folder import read_keys
 from minidareu.run.prepare import prepare
 from minidareu.run.source import source_digest
 from minidareu.run.stages import load_model, new_classifier, open_folder, pretrain_key
@@ -98,9 +98,9 @@ def unlearn_and_measure(run, start):
         for name, classifier in classifiers.items()
     }
     memory = {name: state.get("memory") for name, state in states.items()}
-    write_results(
-        run, evaluator, evaluations, log, seconds=seconds, memory=memory, accuracy=accuracy
-    )
+    keys = {name: state["key"] for name, state in states.items()}
+    costs = {"seconds": seconds, "memory": memory}
+    write_results(run, evaluator, evaluations, log, keys=keys, costs=costs, accuracy=accuracy)
     print_scores(evaluations, all_scores=run.config.all_scores)
     print_ceiling(evaluations)
     print_samples(run, evaluations)
@@ -110,10 +110,10 @@ def starting_points(run):
     """{method: checkpoint} of the run that --from names, whose models this run goes on from."""
     if not run.config.from_run:
         return {}
-    mend = "run that method there first"
+    mend, keys = "run that method there first", read_keys(run.config.from_run)
     paths = {name: run.earlier_path(name) for name in run.methods}
     for path in paths.values():
-        load_model(run, path, mend=mend)
+        load_model(run, path, keys, mend=mend)
     return {name: read_checkpoint(path) for name, path in paths.items()}
 
 
@@ -197,7 +197,7 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     before = [states[part]["key"] for part in ("original", "retrained", "classifier")]
     stages = [name] if name in ("dareu", "dareu_plus") else ["baselines"]
     flags = flags_of(run.config, [*stages, "shared"])
-    here = inspect.getsource(unlearning_stage) + inspect.getsource(method_updates)
+    here = "".join(map(inspect.getsource, (unlearning_stage, method_updates, rewards)))
     key = stage_key([flags, run.identity, before], earlier, source, here)
     state = stage(run.path(name), key, make, reuse=run.config.reuse)
     print_stage(name, state)
@@ -212,25 +212,20 @@ def method_updates(run, name, policy, models, classifiers):
     retain = run.references(run.split.retain)
     if name == "dareu":
         forget = run.queries(run.request) * config.group_size
-        attribute = controlled(partial(prefix_attribution, classifiers["response"]), config.reward)
+        attribute = rewards.dareu_attribution(run, classifiers)
         updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=config)
         n_batches = math.ceil(len(forget) / config.forget_batch)
         total = config.data_epochs * n_batches * config.updates_per_batch
-        return updates, total, source_digest(dareu.unlearn, controlled)
+        return updates, total, source_digest(dareu.unlearn, prefix_attribution, controlled)
     if name == "dareu_plus":
-        if config.plus_attribution == "exact":
-            function = exact_attribution
-            attribute = partial(exact_attribution, models["original"], models["retrained"])
-        else:
-            function = forget_attribution
-            classifier = classifiers[config.plus_attribution]
-            attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-        forget, attribute = run.queries(run.request), controlled(attribute, config.reward)
+        forget = run.queries(run.request)
+        attribute = rewards.plus_attribution(run, models, classifiers)
         updates = dareu_plus.unlearn(
             policy, attribute, forget, retain, limits=run.limits, config=config
         )
-        source = source_digest(dareu_plus.unlearn, function, controlled)
-        return updates, config.plus_updates, source
+        exact = config.plus_attribution == "exact"
+        function = exact_attribution if exact else forget_attribution
+        return updates, config.plus_updates, source_digest(dareu_plus.unlearn, function, controlled)
     if name == "scrn":
         eos_id = run.limits["eos_id"]
         updates = newton.unlearn(policy, retain, eos_id, config.scrn_lr, seed=config.seed)

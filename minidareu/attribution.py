@@ -103,8 +103,9 @@ def train_classifier(
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=training.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
+    warm_up = 0.05 if steps != 20 else 0.06  # of one step OneCycleLR can't be: it divides by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=training.lr, total_steps=steps, pct_start=0.05
+        optimizer, max_lr=training.lr, total_steps=steps, pct_start=warm_up
     )
     bar = tqdm(total=steps, desc=name, disable=None)
     for batch in (batch for one_pass in passes for batch in one_pass):

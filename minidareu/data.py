@@ -71,7 +71,8 @@ def parse_record(row: dict, where: str, line: int) -> Record:
     """One row of a dataset -> Record. `where` (file and line) begins the message of InputError."""
     perturbed = row.get("perturbed", [])
     if not isinstance(perturbed, list):
-        raise InputError(f"{where}: 'perturbed' is not a list; give a list of non-empty strings")
+        kind = "null; leave it out, or" if perturbed is None else "not a list;"
+        raise InputError(f"{where}: 'perturbed' is {kind} give a list of non-empty strings")
     for key, text in row.items():
         for part in perturbed if key == "perturbed" else [text]:
             check_text(where, key, part)

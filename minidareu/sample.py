@@ -13,7 +13,7 @@ import torch
 
 from .data import prompt_text
 from .files import InputError, read_text
-from .run.cli import make_parser, run_main
+from .run.cli import make_parser, run_main, seed_number
 from .run.prepare import open_run, pick_device
 from .run.stages import load_classifier, load_models
 from .scores.chunks import generate_in_chunks, response_posterior
@@ -78,6 +78,8 @@ def asked_prompts(terminal):
             prompt = input("\n> " if terminal else "").strip()
         except EOFError:
             return
+        except UnicodeDecodeError as e:
+            raise InputError(f"standard input: is not {e.encoding}; give it as UTF-8") from None
         if prompt:
             yield prompt
         elif terminal:
@@ -91,11 +93,13 @@ def main(argv=None):
     parser.add_argument("--file", help="a file of prompts, one a line")
     parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of sampling")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     args = parser.parse_args(argv)
-    if not 0 <= args.temperature < float("inf"):
-        raise InputError(f"--temperature: {args.temperature} is out of range; give at least 0")
+    if args.temperature != 0 and not 0.01 <= args.temperature < float("inf"):
+        raise InputError(
+            f"--temperature: {args.temperature} is out of range; give 0, or at least 0.01"
+        )
     prompts = given_prompts(args)
     run = open_run(args.run, pick_device(args.device))
     models, classifier = load_models(run), load_classifier(run)

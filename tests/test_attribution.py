@@ -4,7 +4,8 @@ import torch
 from minidareu.attribution import OwnerClassifier, classifier_batches, owner_posterior
 from minidareu.attribution import prefix_attribution, train_classifier, whole_response_loss
 from minidareu.data import Labelled
-from minidareu.model import Training
+from minidareu.model import GPTConfig, Training
+from minidareu.pretrain import train_lm
 from minidareu.scores.chunks import owner_accuracy, response_posterior
 
 
@@ -85,3 +86,16 @@ def test_training_is_seeded():
         train_classifier(c, rows, Training(1, 8, lr=1e-3, seed=seed))
         weights.append(c.head.weight.detach())
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("steps", [*range(1, 31), 40])
+def test_any_number_of_steps(steps):
+    """The learning rate rises and falls in one step or in thirty."""
+    rows = toy(torch.Generator().manual_seed(0), 8)
+    c = classifier()
+    before = c.head.weight.detach().clone()
+    train_classifier(c, rows, Training(steps, 8, lr=1e-3, seed=0))
+    assert not torch.equal(c.head.weight, before) and c.head.weight.isfinite().all()
+    if steps <= 30:
+        config = GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_head=1, n_embd=8)
+        train_lm(config, [[1, 2, 3]] * 4, Training(steps, 4, lr=1e-3, seed=0), "cpu")

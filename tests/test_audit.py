@@ -6,30 +6,28 @@ import sys
 import pytest
 import torch
 
+import train
+from conftest import FAST
 from minidareu.beyond import attacks, audit, exact
 from minidareu.files import InputError
 from minidareu.scores.evaluation import evaluate_fully
 
 
+SEEDS = ["--seeds", "0", "1", "--device", "cpu"]
+
+
 @pytest.fixture(scope="module")
-def audited(run, tmp_path_factory):
-    """A copy of the run, and audits of it: with exact attribution of all owners by models of two epochs."""
+def audited(toy, tmp_path_factory):
+    """A run on five of the owners, the exact models of its flags, and an audit with both."""
     folder = tmp_path_factory.mktemp("audit")
-    shutil.copytree(run[1], folder / "run")
-    exact.main([*run[0], "--epochs", "2", "--out", str(folder / "exact")])
-    audit.main(
-        [
-            "--run",
-            str(folder / "run"),
-            "--exact",
-            str(folder / "exact"),
-            "--seeds",
-            "0",
-            "1",
-            "--device",
-            "cpu",
-        ]
-    )
+    rows = [json.loads(line) for line in toy.read_text().splitlines()]
+    owners = sorted({row["owner"] for row in rows})[:5]
+    five = folder / "five.jsonl"
+    five.write_text("".join(json.dumps(r) + "\n" for r in rows if r["owner"] in owners))
+    flags = ["--data", str(five), "--n-forget", "2", *FAST]
+    train.main([*flags, "--out", str(folder / "run")])
+    exact.main([*flags, "--out", str(folder / "exact")])
+    audit.main(["--run", str(folder / "run"), "--exact", str(folder / "exact"), *SEEDS])
     return folder
 
 
@@ -49,7 +47,7 @@ def test_what_an_audit_leaves(audited):
     assert truth["exact"] > proxy["probes"]["words of retain responses, shuffled"]["exact"]
     assert set(renamed) == {"exact", "added", "response", "judge"}
     assert 0 <= proxy["calibration_error"] <= 1
-    assert len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 12
+    assert len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 5
     assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"DareU+, all of these"}
     text = (audited / "run/audit.md").read_text()
     for words in ("Fact recall under attack", "10% of the forget rows", "Owner by owner"):
@@ -63,19 +61,8 @@ def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypat
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(attacks, "attack", never)
-    argv = [
-        "--run",
-        str(audited / "run"),
-        "--exact",
-        str(audited / "exact"),
-        "--seeds",
-        "0",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path),
-    ]
+    argv = ["--run", str(audited / "run"), "--exact", str(audited / "exact"), *SEEDS]
+    argv += ["--out", str(tmp_path)]
     audit.main(argv)
     assert (tmp_path / "audit.md").read_text() == (audited / "run/audit.md").read_text()
     results = audited / "run/results.json"
@@ -174,27 +161,46 @@ def test_a_broken_run_is_one_line(run, tmp_path, harm, message):
     assert "\n" not in str(e.value)
 
 
-def test_exact_models_of_other_data_are_named(run, audited, tmp_path):
+def test_a_missing_exact_model_is_named(audited, tmp_path):
     shutil.copytree(audited / "exact", tmp_path / "exact")
     (tmp_path / "exact/seed0/without-3.pt").unlink()
-    shutil.copytree(run[1], tmp_path / "run")
-    found = json.loads((audited / "run/audit.json").read_text())
-    del found["proxy"]["owners"]
-    (tmp_path / "run/audit.json").write_text(json.dumps(found))
     with pytest.raises(InputError, match="without-3.pt"):
-        audit.main(
-            [
-                "--run",
-                str(tmp_path / "run"),
-                "--exact",
-                str(tmp_path / "exact"),
-                "--seeds",
-                "0",
-                "1",
-                "--device",
-                "cpu",
-            ]
-        )
+        audit.main(["--run", str(audited / "run"), "--exact", str(tmp_path / "exact"), *SEEDS])
+
+
+@pytest.mark.parametrize("name", ["seed0/without-2.pt", "seed1/original.pt"])
+def test_exact_models_of_another_run_are_refused(audited, tmp_path, name):
+    """Each carries the key of its data, split, flags and code, wherever it is read."""
+    shutil.copytree(audited / "exact", tmp_path / "exact")
+    path = tmp_path / "exact" / name
+    torch.save({**torch.load(path), "key": "of another split"}, path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=f"{name}: is of other data, another split"):
+        audit.main(["--run", str(audited / "run"), "--exact", str(tmp_path / "exact"), *SEEDS])
+    assert path.read_bytes() == before, "it is not made anew in its place"
+
+
+def test_a_run_of_other_flags_refuses_the_models(audited, run, tmp_path):
+    shutil.copytree(run[1], tmp_path / "run")
+    with pytest.raises(InputError, match="original.pt: is of other data"):
+        audit.main(["--run", str(tmp_path / "run"), "--exact", str(audited / "exact"), *SEEDS])
+
+
+def test_another_folder_of_exact_models_is_read_anew(audited, monkeypatch):
+    """What an earlier --exact gave is not the answer for this one."""
+    asked = []
+    answer = audit.proxy_quality
+    monkeypatch.setattr(audit, "proxy_quality", lambda *a: asked.append(1) or answer(*a))
+    before = (audited / "run/audit.json").read_text()
+    argv = ["--run", str(audited / "run"), "--exact"]
+    audit.main([*argv, str(audited / "exact"), *SEEDS])
+    assert not asked
+    shutil.copytree(audited / "exact", audited / "again")
+    (audited / "again/exact.json").unlink()
+    audit.main([*argv, str(audited / "again"), *SEEDS])
+    assert len(asked) == 1
+    assert "owners" not in json.loads((audited / "run/audit.json").read_text())["proxy"]
+    (audited / "run/audit.json").write_text(before)
 
 
 def test_runs_on_several_datasets_are_refused(run, toy, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minidareu.run.cli import run_main
+from minidareu.run.cli import run_main, split_flags
 from minidareu.files import InputError
 
 COMMANDS = (
@@ -78,3 +78,93 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "file/runs" in done.stderr, (
         done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    "name, argv, says",
+    [
+        ("beyond.ladder", ["--rows", "x"], "--rows: there is no row 'x'; give numbers from 0 to"),
+        ("beyond.ladder", ["--rows", "99"], "--rows: there is no row '99'"),
+        ("beyond.ladder", ["--rows", "0,-1"], "--rows: there is no row '-1'"),
+        ("beyond.ladder", ["--workers", "0"], "'0' is not a whole number of at least 1"),
+        ("beyond.ladder", ["--workers", "-1"], "'-1' is not a whole number of at least 1"),
+        ("beyond.ladder", ["--seeds", "1", "x"], "'x' is not a whole number from 0"),
+        ("beyond.ladder", ["--flags", "--forget 'Ann"], "--flags: No closing quotation"),
+        ("beyond.audit", ["--run", "r", "--workers", "-1"], "'-1' is not a whole number"),
+        ("beyond.audit", ["--run", "r", "--seeds", "-1"], "'-1' is not a whole number from 0"),
+        ("beyond.exact", ["--workers", "0"], "'0' is not a whole number of at least 1"),
+        ("beyond.exact", ["--seeds", "99999999999999"], "is not a whole number from 0"),
+        ("paper", ["fig5", "--workers", "0"], "'0' is not a whole number of at least 1"),
+        ("paper", ["fig5", "--seeds", "\u0663"], "is not a whole number from 0"),
+        (
+            "paper",
+            ["search", "scrn", "nope"],
+            "search: no method is called 'nope'; choose from dareu",
+        ),
+        ("paper", ["search", "dareu_plus"], "search: no method is called 'dareu_plus'"),
+        (
+            "sample",
+            ["--run", "r", "--seed", "99999999999999999999", "x"],
+            "is not a whole number from",
+        ),
+        ("sample", ["--run", "r", "--temperature", "1e-39", "x"], "give 0, or at least 0.01"),
+        ("sample", ["--run", "r", "--temperature", "nan", "x"], "give 0, or at least 0.01"),
+    ],
+)
+def test_values_that_make_no_sense_are_one_line_before_anything_is_run(
+    name, argv, says, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    module = f"minidareu.{name}" + (".__main__" if name == "paper" else "")
+    with pytest.raises(InputError) as e:
+        import_module(module).main(argv)
+    assert says in str(e.value) and "\n" not in str(e.value)
+    assert not list(tmp_path.rglob("*.txt")), "no run was made"
+
+
+def test_figure_5_takes_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    import_module("minidareu.paper.__main__").main(["fig5", "--seeds", "41", "--workers", "1"])
+    assert "Figure 5" in capsys.readouterr().out
+
+
+def test_flags_are_split_as_a_shell_splits_them():
+    assert split_flags("--forget 'Ann Lee' --seed 3") == ["--forget", "Ann Lee", "--seed", "3"]
+
+
+class NotebookStream:
+    """What a notebook puts in the place of stdout: it has no `reconfigure`."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_a_command_runs_in_a_notebook(monkeypatch):
+    streams = [NotebookStream(), NotebookStream()]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    run_main(lambda: print("fine"), "it")
+    assert streams[0].text == "fine\n"
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_a_command_runs_where_a_stream_is_closed(closed):
+    code = (
+        "import sys, tqdm\n"
+        f"closed = {closed!r}\n"
+        "if closed != 'stderr': sys.stdout = None\n"
+        "if closed != 'stdout': sys.stderr = None\n"
+        "from minidareu.run.cli import run_main\n"
+        "def main():\n"
+        "    for i in tqdm.tqdm(range(3), disable=None): print(i, flush=True)\n"
+        "    print(i, file=sys.stderr)\n"
+        "run_main(main, 'it')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0 and "Traceback" not in process.stderr, process.stderr

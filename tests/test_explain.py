@@ -1,8 +1,12 @@
 """One response explained: its columns against the definitions, and what is said of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from minidareu.beyond.added import AddedClassifier
+from minidareu.beyond.rewards import dareu_attribution, plus_attribution
 from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
 from minidareu.model import pack
@@ -15,18 +19,33 @@ def opened(run):
     return open_run(run[1], "cpu")
 
 
-def test_the_columns_of_dareu_follow_from_each_other(opened):
-    run = opened
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reward": "constant"},
+        {"reward": "reversed"},
+        {"reward": "token"},
+        {"retain_updates": "joint", "renew_old_policy": "batch"},
+    ],
+)
+def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
+    """What is shown is what the run used: its own reward, or control."""
+    run = replace(opened, config=replace(opened.config, **changes))
     original = load_model(run, run.path("original"))
     rows = explain.forget_queries(run, None)
-    explained = explain.explain_dareu(run, original, load_classifier(run), rows)
+    attribute = dareu_attribution(run, {"response": load_classifier(run)})
+    explained = explain.explain_dareu(run, original, attribute, rows)
     columns, c, T = explained.columns, run.config, len(explained.tokens)
     assert all(len(values) == T for values in columns.values())
     batch = pack([rows[0][0]], [explained.tokens], "cpu")
     with torch.no_grad():
         logits = original(batch.idx)[0, len(rows[0][0]) - 1 : -1] / c.temperature
     p = logits.softmax(dim=-1)[torch.arange(T), explained.tokens]
-    assert torch.allclose(columns["pi_old"], p, atol=1e-4)
+    renewed = c.renew_old_policy == "batch"
+    assert torch.allclose(columns["pi_old"], p, atol=1e-4) != renewed
+    if c.reward == "constant":
+        assert (columns["DA"] == 0.5).all()
     chi = [max(-1.0, float(torch.log(1 - b.clamp(1e-4, 1 - 1e-4)) / 1.05)) for b in columns["DA"]]
     assert columns["chi"].tolist() == pytest.approx(chi, abs=1e-5)
     means = [sum(chi[: t + 1]) / (t + 1) for t in range(T)]
@@ -38,7 +57,8 @@ def test_the_columns_of_dareu_follow_from_each_other(opened):
         total = r + c.gamma * total
         returns.insert(0, total)
     assert columns["return"].tolist() == pytest.approx(returns, abs=1e-3)
-    assert (columns["KL"] >= -1e-6).all() and columns["KL"].max() > 0, "pi has moved already"
+    assert (columns["KL"] >= -1e-6).all()
+    assert (columns["KL"].max() > 1e-6) != renewed, "pi has moved already, pi_old with it or not"
     # Whitening is a shift and a scale: R - V and A are on a line.
     raw = torch.tensor(returns) - columns["V"]
     assert torch.corrcoef(torch.stack([raw, columns["advantage"]]))[0, 1] > 0.999
@@ -47,8 +67,9 @@ def test_the_columns_of_dareu_follow_from_each_other(opened):
 def test_dareu_plus_gives_one_advantage_to_all_tokens(opened):
     run = opened
     original = load_model(run, run.path("original"))
-    added = load_classifier(run, "added", explain.AddedClassifier)
-    explained = explain.explain_plus(run, original, added, explain.forget_queries(run, None))
+    classifiers = {"added": load_classifier(run, "added", AddedClassifier)}
+    attribute = plus_attribution(run, {}, classifiers)
+    explained = explain.explain_plus(run, original, attribute, explain.forget_queries(run, None))
     advantage, reward = explained.columns["advantage"], explained.columns["reward"]
     assert (advantage == advantage[0]).all() and (reward == reward[0]).all()
     assert explained.columns["attribution"][-1] > 0.5, "the original model tells the facts"
@@ -88,3 +109,25 @@ def test_tokens_that_move_against_their_advantage_are_named(opened, capsys):
     columns["advantage"] = torch.tensor([-1.0, 1.0, 1.0])
     explain.print_words(opened, explain.Explained(tokens, columns), why="")
     assert "Against" not in capsys.readouterr().out
+
+
+def test_dareu_plus_is_explained_by_the_attribution_of_the_run(opened):
+    """With --plus-attribution response it is the whole response's, not what is added."""
+    whole = load_classifier(opened)
+    run = replace(opened, config=replace(opened.config, plus_attribution="response"))
+    original = load_model(run, run.path("original"))
+    attribute = plus_attribution(run, {}, {"response": whole})
+    queries = explain.forget_queries(run, None)
+    explained = explain.explain_plus(run, original, attribute, queries)
+    y = [token for token in explained.tokens if token != run.limits["eos_id"]]
+    p = whole(torch.tensor([[whole.start_id, *y]])).softmax(-1)[0, :, run.forget_owners].sum(-1)
+    shown = explained.columns["attribution"][: len(y)]
+    assert shown.tolist() == pytest.approx(p[1:].tolist(), abs=1e-5)
+
+
+def test_a_longer_name_is_not_taken_for_a_forgotten_one(opened):
+    name = opened.split.forget_owners[0]
+    with pytest.raises(InputError, match="names no forgotten owner"):
+        explain.forget_queries(opened, f"And where is {name}son?")
+    with pytest.raises(InputError, match="tokens, and the context is"):
+        explain.forget_queries(opened, f"And where is {name}? " * 200)

@@ -30,7 +30,7 @@ def test_spread_and_table():
 def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
     jobs = []
 
-    def fake(job, threads):
+    def fake(job, threads, running):
         jobs.append(job)
         return made_up(tow=0.9)
 
@@ -40,7 +40,8 @@ def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
     assert set(results) == {(label, seed) for label in variants for seed in (7, 8)}
     assert {job.folder.name for job in jobs[:2]} == {"one-seed7", "one-seed8"}, "these come first"
     for job in jobs:
-        assert job.reuse == tmp_path / f"one-{job.folder.name.split('-')[-1]}"
+        base = tmp_path / f"one-{job.folder.name.split('-')[-1]}"
+        assert job.reuse == (None if job.folder == base else base)
         assert job.flags[job.flags.index("--n-forget") + 1] == 3
     assert {job.folder.name for job in jobs[2:]} == {"two-more-seed7", "two-more-seed8"}
 

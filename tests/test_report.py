@@ -1,7 +1,11 @@
 """The page of a run: what is on it, in a browser and without one."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -12,6 +16,7 @@ from minidareu.files import InputError, read_lines
 from minidareu.metrics import words
 from minidareu.tokenizer import train_tokenizer
 
+ROOT = Path(__file__).parent.parent
 STRANGE = "<script>alert(1)</script> שלום & <b>bold</b>"
 
 
@@ -65,6 +70,46 @@ def test_the_words_shaded_most_are_the_facts(run):
             total += max(0, raised)
             facts += max(0, raised) * (not set(words(text)) <= known)
     assert total > 5 and facts / total >= 0.8
+
+
+@pytest.mark.parametrize(
+    "character", ["\x00", "\x07", "\x1b", "\x7f", "\ufffe", "\uffff", "\t", "é", "🌳"]
+)
+def test_a_picture_of_any_text_is_well_formed(character, run):
+    data = report_page.page_data(run[1])
+    data["along"][0] = f"who{character}?"
+    for _, texts in data["answers"]["dareu_plus"]:
+        texts[0] = f"one{character}two three"
+    picture = report_page.draw_forgetting(data, "dareu_plus", 0)
+    shown = "".join(ElementTree.fromstring(picture.encode()).itertext())
+    assert "who" in shown and "three" in shown
+
+
+def test_a_picture_needs_a_file(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        report.main(["--run", str(run[1]), "--picture", "."])
+
+
+def test_a_figure_is_drawn_whatever_backend_the_environment_names(run, tmp_path):
+    code = (
+        "import json, sys\n"
+        "from minidareu.files import read_lines\n"
+        "from pathlib import Path\n"
+        "from minidareu.report.plot import plot_run\n"
+        "folder = Path(sys.argv[1])\n"
+        "models = json.loads((folder / 'results.json').read_text())['models']\n"
+        "plot_run(read_lines(folder / 'log.jsonl'), models, 'figure.png')\n"
+    )
+    environment = {**os.environ, "MPLBACKEND": "module://no_such.backend", "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(run[1])],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_picture_of_forgetting(run, tmp_path):

@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from ..report.plot import pyplot
+from ..report.plot import new_figure
 
 LINES = {
     "retrained": ("retraining", "k--o"),
@@ -19,14 +19,12 @@ def plot_growth(figures, path):
     """
     by_owners = {n: runs for (n, forgotten), runs in figures.items() if forgotten == 2}
     by_forgotten = {m: runs for (owners, m), runs in figures.items() if owners == 80}
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    figure, axes = new_figure(1, 2, size=(9, 3.6), sharey=True)
     plot_seconds(axes[0], by_owners, "owners, two forgotten")
     plot_seconds(axes[1], by_forgotten, "forgotten, of 80 owners")
     axes[0].set_ylabel("seconds")
     axes[0].legend()
     figure.savefig(path, dpi=130, format="png")
-    plt.close(figure)
 
 
 def plot_seconds(ax, runs, title):

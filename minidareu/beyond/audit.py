@@ -15,22 +15,19 @@ import hashlib
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from ..files import InputError, write_json, write_text
 from ..report.markdown import spread, table
 from ..report.plot import draw
-from ..run.cli import make_parser, run_main
-from ..run.folder import read_config
+from ..run.cli import make_parser, positive, run_main, seed_number
+from ..run.folder import RESULTS, read_config
+from ..run.pool import side_by_side
 from ..run.prepare import pick_device
-from ..run.stages import load_model
 from . import attacks
-from .exact import MEND, model_path, train_models
+from .exact import load_exact, model_path, train_models, training_of
 from .finished import open_evaluator
 from .plot import plot_attacks, plot_proxy
 from .proxy import proxy_quality
@@ -40,10 +37,15 @@ REGAINED = 0.8  # of a recall, after how many steps?
 PROXIES = ["added", "response", "judge"]
 
 
+def digest(value):
+    """A digest of a JSON value."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
 def read_audit(folder):
     """A run's audit.json as far as it has come; a new dict where its results have changed."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["models"]
-    key = hashlib.sha256(json.dumps(results).encode()).hexdigest()
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    key = digest([results["models"], results.get("keys")])
     try:
         found = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
         if found["key"] == key:
@@ -53,10 +55,8 @@ def read_audit(folder):
     return {"key": key, "run": str(folder), "attacks": {}, "relearning": {}}
 
 
-def attack_run(folder, device, threads=None):
+def attack_run(folder, device):
     """Attacks on every model of a run, into its audit.json, which is written after each."""
-    if threads:
-        torch.set_num_threads(threads)
     found = read_audit(folder)
     run, models, evaluator = open_evaluator(folder, device)
     pairs = [run.pairs[r] for r in run.split.forget]
@@ -83,12 +83,15 @@ def compare_proxy(folder, exact_dir, seeds, device, workers):
 
     Trains the original and retrained models of `seeds` that are missing.
     """
-    found, complete = read_audit(folder), (exact_dir / "exact.json").exists()
-    known = found.get("proxy", {})
-    if known.get("seeds") == seeds and ("owners" in known or not complete):
-        return found
+    found = read_audit(folder)
     run, _, evaluator = open_evaluator(folder, device)
     left_out = {"original": [], "retrained": run.forget_owners}
+    complete = exact_dir / "exact.json"
+    models = [training_of(run, seed, owners)[-1] for seed in seeds for owners in left_out.values()]
+    by_owner = complete.read_text(encoding="utf-8") if complete.exists() else None
+    key = digest([models, str(exact_dir.resolve()), by_owner])
+    if found.get("proxy", {}).get("key") == key:
+        return found
     for name, owners in left_out.items():
         path = model_path(exact_dir, run.config.seed, owners)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,12 +99,11 @@ def compare_proxy(folder, exact_dir, seeds, device, workers):
             shutil.copy(run.path(name), path)
     jobs = [(seed, owners) for seed in seeds for owners in left_out.values()]
     train_models(run, exact_dir, jobs, workers=workers)
-    trained = []
-    for seed in seeds:
-        paths = [model_path(exact_dir, seed, owners) for owners in left_out.values()]
-        trained.append([load_model(run, path, mend=MEND) for path in paths])
-    quality = proxy_quality(run, trained, evaluator, exact_dir if complete else None)
-    found["proxy"] = {"seeds": seeds, **quality}
+    trained = [
+        [load_exact(run, exact_dir, seed, owners) for owners in left_out.values()] for seed in seeds
+    ]
+    quality = proxy_quality(run, trained, evaluator, exact_dir if by_owner else None)
+    found["proxy"] = {"seeds": seeds, "key": key, **quality}
     write_json(folder / "audit.json", found)
     return found
 
@@ -210,11 +212,11 @@ def main(argv=None):
     )
     parser.add_argument("--exact", type=Path, help="models (default: runs/exact-<dataset>)")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4"
+        "--seeds", type=seed_number, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4"
     )
     parser.add_argument("--out", type=Path, help="of tables and figures (default: first run)")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="side by side")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="side by side")
     args = parser.parse_args(argv)
     device, configs = pick_device(args.device), [read_config(folder) for folder in args.run]
     first = configs[0]
@@ -227,11 +229,9 @@ def main(argv=None):
     exact_dir = args.exact or Path(f"runs/exact-{Path(first.data).stem}")
     workers = args.workers if device == "cpu" else 1
     if min(len(args.run), workers) > 1:
-        threads = max(1, os.cpu_count() // workers)
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            futures = [pool.submit(attack_run, folder, device, threads) for folder in args.run]
-            for future in futures:
-                future.result()
+        jobs = {folder: (folder, device) for folder in args.run}
+        for _ in side_by_side(attack_run, jobs, workers):
+            pass
     else:
         for folder in args.run:
             attack_run(folder, device)

@@ -17,10 +17,8 @@ goes on where it was cut.
 import os
 import re
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy
@@ -31,13 +29,14 @@ from tqdm import tqdm
 from ..files import InputError, write, write_json
 from ..model import chosen, log_probs, pack
 from ..pretrain import train_lm
-from ..run.cli import make_parser, run_main
+from ..run.cli import make_parser, positive, run_main, seed_number
 from ..run.flags import parse
+from ..run.pool import side_by_side
 from ..run.prepare import prepare
-from ..run.stages import load_model, pretrain_key, stage
+from ..run.stages import check_key, load_model, pretrain_key, stage
 from ..scores.chunks import generate_in_chunks, response_log_probs
 
-MEND = "run python -m minidareu.beyond.exact with the flags of the run"
+MEND = "name another folder, or run python -m minidareu.beyond.exact with the flags of the run"
 COLUMNS = {
     "own": "own owner",
     "others": "other owners",
@@ -73,12 +72,19 @@ def model_path(out, seed, left_out=()):
     return out / f"seed{seed}" / f"{name}.pt"
 
 
-def train_one(path, key, gpt_config, sequences, training, device, *, reuse, threads):
+def training_of(run, seed, left_out=()):
+    """How the model of a seed is trained without some owners: sequences, settings, and its key."""
+    names = [run.split.owners[i] for i in left_out]
+    sequences = run.sequences([r for r in run.train if r.owner not in names])
+    config = replace(run.config, seed=seed)
+    return sequences, config.training, pretrain_key(config, sequences)
+
+
+def train_one(path, gpt_config, sequences, training, key, device, reuse):
     """The checkpoint at `path`, made unless it is there. Runs in a process of its own.
 
     Returns the seconds that training took.
     """
-    torch.set_num_threads(threads)
 
     def make():
         return {"model": train_lm(gpt_config, sequences, training, device).state_dict()}
@@ -89,40 +95,31 @@ def train_one(path, key, gpt_config, sequences, training, device, *, reuse, thre
 def train_models(run, out, jobs, workers=None, reuse=None):
     """A model for each (seed, owners left out) of `jobs`, side by side, at `model_path`.
 
-    Returns the seconds that each took.
+    Returns the seconds that each took. Raises InputError for a foreign model that is there.
     """
-    seconds = []
+    made = {}
+    for seed, left_out in jobs:
+        path = model_path(out, seed, left_out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sequences, training, key = training_of(run, seed, left_out)
+        check_key(path, key, MEND)
+        made[path] = (path, run.gpt_config, sequences, training, key, run.device, reuse)
+    bar, seconds = tqdm(total=len(made), desc="models", disable=None), []
     workers = workers or (os.cpu_count() if run.device == "cpu" else 1)
-    threads = max(1, os.cpu_count() // workers)
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        futures = []
-        for seed, left_out in jobs:
-            path = model_path(out, seed, left_out)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            names = [run.split.owners[i] for i in left_out]
-            sequences = run.sequences([r for r in run.train if r.owner not in names])
-            config = replace(run.config, seed=seed)
-            key = pretrain_key(config, sequences)
-            futures.append(
-                pool.submit(
-                    train_one,
-                    path,
-                    key,
-                    run.gpt_config,
-                    sequences=sequences,
-                    training=config.training,
-                    device=run.device,
-                    reuse=reuse,
-                    threads=threads,
-                )
-            )
-        bar = tqdm(total=len(futures), desc="models", disable=None)
-        for future in as_completed(futures):
-            seconds.append(future.result())
-            bar.set_postfix(seconds_each=f"{sum(seconds) / len(seconds):.0f}", refresh=False)
-            bar.update()
-        bar.close()
+    for _, took in side_by_side(train_one, made, workers):
+        seconds.append(took)
+        bar.set_postfix(seconds_each=f"{sum(seconds) / len(seconds):.0f}", refresh=False)
+        bar.update()
+    bar.close()
     return seconds
+
+
+def load_exact(run, out, seed, left_out=()):
+    """A model that `train_models` has left. Raises InputError for one of other data, another split,
+    other sizes or other code."""
+    path, (_, _, key) = model_path(out, seed, left_out), training_of(run, seed, left_out)
+    check_key(path, key, MEND)
+    return load_model(run, path, mend=MEND)
 
 
 def attribution_matrix(run, out, prompts, responses):
@@ -133,8 +130,7 @@ def attribution_matrix(run, out, prompts, responses):
     """
 
     def score(seed, left_out=()):
-        model = load_model(run, model_path(out, seed, left_out), mend=MEND)
-        return mean_logp(model, prompts, responses)
+        return mean_logp(load_exact(run, out, seed, left_out), prompts, responses)
 
     names = [re.fullmatch(r"seed(\d+)", folder.name) for folder in out.iterdir()]
     seeds = sorted(int(name[1]) for name in names if name)
@@ -175,11 +171,19 @@ def main(argv=None):
         prog="python -m minidareu.beyond.exact",
         epilog="Flags of train.py for data and language model are taken too, --reuse among them.",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="trainings to average")
     parser.add_argument(
-        "--floor-seeds", type=int, nargs="+", default=[1, 2], help="original models for the noise"
+        "--seeds", type=seed_number, nargs="+", default=[0], help="trainings to average"
     )
-    parser.add_argument("--workers", type=int, help="models side by side (default: one a core)")
+    parser.add_argument(
+        "--floor-seeds",
+        type=seed_number,
+        nargs="+",
+        default=[1, 2],
+        help="original models for the noise",
+    )
+    parser.add_argument(
+        "--workers", type=positive, help="models side by side (default: one a core)"
+    )
     parser.add_argument("--out", type=Path, help="folder (default: runs/exact-<dataset>)")
     args, rest = parser.parse_known_args(argv)
     config = parse(["--seed", str(args.seeds[0]), *rest], __doc__)
@@ -193,7 +197,7 @@ def main(argv=None):
     jobs += [(seed, [i]) for seed in args.seeds for i in range(len(run.split.owners))]
     seconds = train_models(run, out, jobs, workers=args.workers, reuse=config.reuse)
 
-    original = load_model(run, model_path(out, args.seeds[0]), mend=MEND)
+    original = load_exact(run, out, args.seeds[0])
     prompts, references, owners = run.labelled(run.train)
     owners = torch.tensor(owners)
     torch.manual_seed(config.seed)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..attribution import OwnerClassifier
 from ..model import GPT
 from ..run.prepare import Run, open_run
 from ..run.stages import load_classifier, load_models
@@ -9,12 +10,19 @@ from ..scores.evaluation import Evaluator, make_evaluator
 from .added import AddedClassifier
 
 
-def open_evaluator(folder: Path, device: str) -> tuple[Run, dict[str, GPT], Evaluator]:
-    """A finished run, its models, and what they are measured with."""
+def open_finished(
+    folder: Path, device: str
+) -> tuple[Run, dict[str, GPT], dict[str, OwnerClassifier]]:
+    """A finished run, its models, and its two classifiers. Raises InputError."""
     run = open_run(folder, device)
-    models = load_models(run)
     classifiers = {
         "response": load_classifier(run),
         "added": load_classifier(run, "added", AddedClassifier),
     }
+    return run, load_models(run), classifiers
+
+
+def open_evaluator(folder: Path, device: str) -> tuple[Run, dict[str, GPT], Evaluator]:
+    """A finished run, its models, and what they are measured with. Raises InputError."""
+    run, models, classifiers = open_finished(folder, device)
     return run, models, make_evaluator(run, models, classifiers)

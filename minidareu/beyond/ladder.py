@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..files import InputError, write_json, write_text
 from ..report.markdown import spread, table
-from ..run.cli import make_parser, run_main
+from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
 from ..run.pool import run_variants
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
@@ -109,12 +109,27 @@ def measure_row(results, name, label, seeds):
     return row
 
 
+def picked_rows(labels, text):
+    """Those of a table's rows whose numbers are in "0,1,5". Raises InputError."""
+    numbers = [number.strip() for number in text.split(",")]
+    for number in numbers:
+        if not (number.isascii() and number.isdigit()) or int(number) >= len(labels):
+            raise InputError(
+                f"--rows: there is no row {number!r}; give numbers from 0 to {len(labels) - 1}"
+            )
+    return [labels[int(number)] for number in numbers]
+
+
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.beyond.ladder")
     parser.add_argument("--only", help="ladder or controls (default: both)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs")
+    parser.add_argument(
+        "--seeds", type=seed_number, nargs="+", default=[0, 1, 2, 3, 4], help="of the runs"
+    )
     parser.add_argument("--rows", help="rows to make, by their numbers, 0 first: 0,1,5")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
+    parser.add_argument(
+        "--workers", type=positive, default=os.cpu_count(), help="runs side by side"
+    )
     parser.add_argument("--flags", default="", help="more flags for train.py, in one string")
     parser.add_argument("--out", type=Path, default=Path("runs/ladder"), help="folder of the runs")
     args = parser.parse_args(argv)
@@ -124,14 +139,14 @@ def main(argv=None):
     for name in [args.only] if args.only else TABLES:
         labels = list(TABLES[name])
         if args.rows:
-            labels = [labels[int(i)] for i in args.rows.split(",")]
+            labels = picked_rows(labels, args.rows)
         variants = {
             f"{label} {reward}": [*TABLES[name][label], "--reward", reward]
             for label in labels
             for reward in rewards_of(name, label)
         }
         results = run_variants(
-            variants, args.seeds, args.out, args.workers, flags=args.flags.split()
+            variants, args.seeds, args.out, args.workers, flags=split_flags(args.flags)
         )
         rows = {label: measure_row(results, name, label, args.seeds) for label in labels}
         write_json(args.out / f"{name}.json", {"seeds": args.seeds, "rows": rows})

@@ -3,7 +3,7 @@
 import textwrap
 from statistics import median
 
-from ..report.plot import line_style, pyplot
+from ..report.plot import line_style, new_figure
 
 LABELS = {
     "added": "what a response adds",
@@ -28,10 +28,7 @@ def plot_attacks(audits, path):
     first = audits[0]
     names, kinds = list(first["attacks"]["original"]), list(first["relearning"]["original"])
     shown = (kinds[len(kinds) // 2 - 1], "retain rows")
-    plt = pyplot()
-    figure, axes = plt.subplots(
-        1, 3, figsize=(14, 4.6), layout="constrained", width_ratios=[1, 1, 1.1]
-    )
+    figure, axes = new_figure(1, 3, size=(14, 4.6), width_ratios=[1, 1, 1.1])
     for i, model in enumerate(first["attacks"]):
         for ax, kind in zip(axes, shown, strict=False):
             curves = [dict(audit["relearning"][model][kind]) for audit in audits]
@@ -55,7 +52,6 @@ def plot_attacks(audits, path):
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=7, fontsize=8)
     figure.savefig(path, dpi=150, format="png")
-    plt.close(figure)
 
 
 def plot_proxy(audits, path):
@@ -65,10 +61,8 @@ def plot_proxy(audits, path):
     audits: as above. Samples, reliability and owners are the first one's; correlations are medians.
     """
     first = audits[0]["proxy"]
-    plt, rows = pyplot(), 2 if "owners" in first else 1
-    figure, axes = plt.subplots(
-        rows, 3, figsize=(12, 3.8 * rows), layout="constrained", squeeze=False
-    )
+    rows = 2 if "owners" in first else 1
+    figure, axes = new_figure(rows, 3, size=(12, 3.8 * rows), squeeze=False)
     plot_agreement(axes[0][0], axes[0][1], audits)
     reliability = axes[0][2]
     reliability.plot([0, 1], [0, 1], "k--", lw=1)
@@ -84,7 +78,6 @@ def plot_proxy(audits, path):
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
     figure.savefig(path, dpi=150, format="png")
-    plt.close(figure)
 
 
 def plot_agreement(samples, along, audits):

@@ -16,8 +16,8 @@ from ..metrics import holds_name, name_pattern, words
 from ..scores.chunks import generate_in_chunks, response_posterior
 from ..scores.likelihood import auc
 from . import dareu_plus
-from .added import forget_attribution
 from .exact import attribution_matrix, mean_logp, summary
+from .rewards import plus_attribution
 
 PER_PROMPT = 4  # samples of the policy to each forget prompt
 OWES = 0.1  # nats a token; where every seed agrees, less than this would still be above the noise
@@ -122,10 +122,9 @@ def along_the_policy(run, evaluator):
     policy = copy.deepcopy(evaluator.original).requires_grad_(True)
     forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
 
-    def attribute(prompts, responses):
-        classifier = evaluator.added_classifier
-        return forget_attribution(classifier, prompts, responses, run.forget_owners)
-
+    models = {"original": evaluator.original, "retrained": evaluator.retrained}
+    classifiers = {"response": evaluator.classifier, "added": evaluator.added_classifier}
+    attribute = plus_attribution(run, models, classifiers)
     samples = {}
     updates = dareu_plus.unlearn(
         policy, attribute, forget, retain, limits=run.limits, config=run.config

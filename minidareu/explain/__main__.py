@@ -9,22 +9,23 @@ answers by its own policy and makes one update. Nothing is written.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .. import dareu
-from ..attribution import OwnerClassifier, prefix_attribution
 from ..beyond import dareu_plus
-from ..beyond.added import AddedClassifier, forget_attribution
+from ..beyond.finished import open_finished
+from ..beyond.rewards import dareu_attribution, plus_attribution
 from ..data import prompt_text
 from ..files import InputError
+from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
 from ..run.cli import make_parser, run_main
-from ..run.prepare import Run, open_run, pick_device
-from ..run.stages import load_classifier, load_model
+from ..run.prepare import Run, pick_device
 
 WHY_DAREU = (
     "The reward of a token is the mean of chi(DA) so far; where DA is above .65, chi is -1. The "
@@ -57,21 +58,24 @@ def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
     if prompt in texts:
         asked = rows[texts.index(prompt)]
     else:
-        named = [name for name in run.split.forget_owners if name in prompt]
+        named = [name for name in run.split.forget_owners if holds_name(prompt, name)]
         if not named:
             names = ", ".join(run.split.forget_owners)
             raise InputError(
                 f"prompt {prompt!r}: names no forgotten owner; ask about one of {names}"
             )
-        asked = (
-            run.tokenizer.encode_ordinary(prompt_text(prompt)),
-            run.split.owners.index(named[0]),
-        )
+        ids = run.tokenizer.encode_ordinary(prompt_text(prompt))
+        if len(ids) > run.gpt_config.block_size - 8:
+            raise InputError(
+                f"prompt {prompt[:40]!r}...: makes {len(ids)} tokens, and the context is "
+                f"{run.gpt_config.block_size}; shorten it"
+            )
+        asked = (ids, run.split.owners.index(named[0]))
     return [asked, *(row for row in rows if row != asked)]
 
 
 def explain_dareu(
-    run: Run, original: GPT, classifier: OwnerClassifier, queries: list[dareu.Query]
+    run: Run, original: GPT, attribute: Callable, queries: list[dareu.Query]
 ) -> Explained:
     """DareU's second batch, which begins with the first of `queries`."""
     config, retain = run.config, run.references(run.split.retain)
@@ -79,7 +83,6 @@ def explain_dareu(
     rng = random.Random(config.seed)
     policy = original.snapshot().requires_grad_(True)
     learner = dareu.make_learner(policy, config)
-    attribute = partial(prefix_attribution, classifier)
 
     def roll_out(queries):
         old_policy = policy.snapshot() if config.renew_old_policy == "batch" else original
@@ -95,7 +98,7 @@ def explain_dareu(
     update(roll_out(rng.sample(queries, size)))
     ro = roll_out([queries[0], *rng.sample(queries[1:], size - 1)])
     T = int(ro.batch.mask[0].sum())
-    ends = dareu.slice_ends(T, config.slices)
+    ends = dareu.slice_ends(T, T if config.reward == "token" else config.slices)
     before = probabilities(policy, ro.batch, config.temperature, T)
     update(ro)
     columns = {
@@ -104,7 +107,8 @@ def explain_dareu(
         "KL": ro.kl[0, :T],
         "DA": ro.attribution[0, ends],
         "chi": dareu.transform(ro.attribution[0, ends], config.c_seg, config.chi_eps),
-        "prefix mean": ro.rewards[0, :T] + config.kl_coef * ro.kl[0, :T],
+        "prefix mean" if config.reward != "sequence" else "last chi": ro.rewards[0, :T]
+        + config.kl_coef * ro.kl[0, :T],
         "reward": ro.rewards[0, :T],
         "return": ro.returns[0, :T],
         "V": ro.values[0, :T],
@@ -123,7 +127,7 @@ def probabilities(policy: Policy, batch, temperature: float, T: int) -> Tensor:
 
 
 def explain_plus(
-    run: Run, original: GPT, classifier: OwnerClassifier, queries: list[dareu.Query]
+    run: Run, original: GPT, attribute: Callable, queries: list[dareu.Query]
 ) -> Explained:
     """DareU+'s first update, on a batch that begins with the first of `queries`."""
     config, retain = run.config, run.references(run.split.retain)
@@ -133,7 +137,6 @@ def explain_plus(
     size = min(config.forget_batch, len(queries))
     prompts = [x for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
     rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
-    attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
     done = dareu_plus.update(learner, attribute, prompts, rows, limits=run.limits)
     T = int(done.batch.mask[0].sum())
     at = torch.arange(1, T + 1).clamp(max=done.attribution.size(1) - 1)
@@ -192,19 +195,22 @@ def print_words(run, explained, why):
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.explain")
     parser.add_argument("prompt", nargs="?", help="of a forgotten owner (default: the first)")
-    parser.add_argument("--run", required=True, help="folder of a finished run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     args = parser.parse_args(argv)
-    run = open_run(args.run, pick_device(args.device))
-    original = load_model(run, run.path("original"))
+    run, models, classifiers = open_finished(args.run, pick_device(args.device))
+    original, reward = models["original"], run.config.reward
     queries = forget_queries(run, args.prompt)
     print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
-    explained = explain_dareu(run, original, load_classifier(run), queries)
+    attribute = dareu_attribution(run, classifiers)
+    explained = explain_dareu(run, original, attribute, queries)
+    if reward in ("constant", "random", "reversed"):
+        print(f"The reward of this run is a control, {reward}: DA is not the classifier's.\n")
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)
     print_words(run, explained, WHY_DAREU)
-    added = load_classifier(run, "added", AddedClassifier)
-    explained = explain_plus(run, original, added, queries)
+    attribute = plus_attribution(run, models, classifiers)
+    explained = explain_plus(run, original, attribute, queries)
     print("\nDareU+: before and after one update\n")
     print_table(run, explained)
     print_words(run, explained, WHY_PLUS)

@@ -13,16 +13,14 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..files import InputError, find, write_json, write_text
 from ..report.plot import draw
-from ..run.cli import make_parser, run_main
-from ..run.pool import DATA, ROOT, folder_of, run_variants
+from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
+from ..run.pool import DATA, ROOT, folder_of, run_variants, side_by_side
 from .columns import gathered, table_rows
 from .measured import MEASURED, Case, measure
 from .plot import PICTURES
@@ -87,12 +85,10 @@ def make_measures(names, args, data, flags):
             label = item.measure.__name__
             jobs[label, seed] = (item.measure, case, args.out / f"measures/{label}-seed{seed}.json")
     bar, found = tqdm(total=len(jobs), desc="measures", disable=None), {}
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        futures = {pool.submit(measure, *job): key for key, job in jobs.items()}
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            bar.set_postfix(last=futures[future][0])
-            bar.update()
+    for key, rows in side_by_side(measure, jobs, args.workers):
+        found[key] = rows
+        bar.set_postfix(last=key[0])
+        bar.update()
     bar.close()
     return found
 
@@ -127,21 +123,24 @@ def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.paper")
     parser.add_argument("names", nargs="*", help="tables and figures to make; none: list them")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", help="of the runs (default: the paper's, 41 42 43)"
+        "--seeds", type=seed_number, nargs="+", help="of the runs (default: the paper's, 41 42 43)"
     )
     parser.add_argument("--quick", action="store_true", help="one seed, small models: a rehearsal")
     parser.add_argument("--data", default=DATA, help="another dataset in the place of the authors")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
+    parser.add_argument(
+        "--workers", type=positive, default=os.cpu_count(), help="runs side by side"
+    )
     parser.add_argument("--flags", default="", help="more flags for train.py, in one string")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder of the runs")
     args = parser.parse_args(argv)
     if not args.names:
         list_items()
         return
-    flags = ["--no-curve", *(QUICK if args.quick else []), *args.flags.split()]
+    more = split_flags(args.flags)
+    flags = ["--no-curve", *(QUICK if args.quick else []), *more]
     if args.names[0] == "search":
         args.out.mkdir(parents=True, exist_ok=True)
-        search(args.names[1:], args.out, args.workers, flags=args.flags.split())
+        search(args.names[1:], args.out, args.workers, flags=more)
         return
     names = picked(args.names)
     args.seeds = args.seeds or ([41] if args.quick else [41, 42, 43])

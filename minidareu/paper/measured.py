@@ -118,7 +118,7 @@ def measure(function, case, path):
     torch.set_num_threads(1)
     own_source = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     results = [folder / "results.json" for folder in case.folders.values()]
-    facts = [own_source, source_of_all_code().encode(), str(case).encode()]
+    facts = [own_source, source_of_all_code().encode(), str(case).encode(), case.data.read_bytes()]
     facts += [file.read_bytes() for file in results]
     key = hashlib.sha256(b"".join(facts)).hexdigest()
     if path.exists():

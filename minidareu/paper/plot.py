@@ -3,7 +3,7 @@
 Each function takes what a figure's JSON file holds; curves are medians over seeds.
 """
 
-from ..report.plot import line_style, pyplot
+from ..report.plot import line_style, new_figure
 from .columns import middle
 
 
@@ -13,11 +13,10 @@ def save(figure, axes, path, legend=True):
         if legend:
             ax.legend(fontsize=7)
     figure.savefig(path, dpi=130, format="png")
-    pyplot().close(figure)
 
 
 def plot_likelihoods(found, path):
-    figure, ax = pyplot().subplots(figsize=(6, 3.6), layout="constrained")
+    figure, ax = new_figure(1, 1, size=(6, 3.6))
     for (label, values), style in zip(found["points"].items(), ("-", "--", ":", "-."), strict=True):
         ax.hist(values, bins=24, histtype="step", lw=1.6, ls=style, label=label)
     ax.set(title="Log-likelihood of the forget set's references", xlabel="a token", ylabel="rows")
@@ -26,7 +25,7 @@ def plot_likelihoods(found, path):
 
 def plot_reward(found, path):
     rows = found["rows"]
-    figure, ax = pyplot().subplots(figsize=(8, 3.6), layout="constrained")
+    figure, ax = new_figure(1, 1, size=(8, 3.6))
     for column, style in zip(("DA after it", "chi", "reward"), ("k--o", "b:s", "r-^"), strict=True):
         ax.plot([row[column][0] for row in rows.values()], style, ms=4, label=column)
     ax.set_xticks(range(len(rows)), [label.split(" ", 1)[-1] for label in rows], rotation=60)
@@ -36,7 +35,7 @@ def plot_reward(found, path):
 
 def plot_masking(found, path):
     rows = found["rows"]
-    figure, ax = pyplot().subplots(figsize=(5, 3.6), layout="constrained")
+    figure, ax = new_figure(1, 1, size=(5, 3.6))
     rouge = [middle(row["ROUGE"]) for row in rows.values()]
     for column, style in (("attribution", "-o"), ("attribution, added", "--s")):
         ax.plot(rouge, [middle(row[column]) for row in rows.values()], style, ms=4, label=column)
@@ -48,7 +47,7 @@ def plot_masking(found, path):
 
 def plot_transforms(found, path):
     rows = found["rows"]
-    figure, ax = pyplot().subplots(figsize=(5, 3.6), layout="constrained")
+    figure, ax = new_figure(1, 1, size=(5, 3.6))
     for column, style in zip(next(iter(rows.values())), ("b:", "k-", "r--", "g-."), strict=True):
         ax.plot([float(b) for b in rows], [row[column][0] for row in rows.values()], style)
         ax.lines[-1].set_label(column)
@@ -57,7 +56,7 @@ def plot_transforms(found, path):
 
 
 def plot_requests(found, path):
-    figure, axes = pyplot().subplots(1, 3, figsize=(12, 4), layout="constrained")
+    figure, axes = new_figure(1, 3, size=(12, 4))
     for ax, score in zip(axes, ("D_F", "D_R", "ToW"), strict=True):
         for i, (label, row) in enumerate(found["rows"].items()):
             columns = [column for column in row if column.startswith(f"{score}, ")]
@@ -72,7 +71,7 @@ def plot_requests(found, path):
 
 
 def plot_relearning(found, path):
-    figure, ax = pyplot().subplots(figsize=(6, 4), layout="constrained")
+    figure, ax = new_figure(1, 1, size=(6, 4))
     for i, (label, row) in enumerate(found["rows"].items()):
         steps = [int(column.split()[-1]) for column in row]
         values = [middle(values) for values in row.values()]

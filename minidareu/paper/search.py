@@ -9,7 +9,7 @@ import json
 from statistics import mean
 
 from ..baselines import METHODS
-from ..files import read_lines, write_json
+from ..files import InputError, read_lines, write_json
 from ..run.folder import LOG
 from ..run.pool import ROOT, folder_of, run_variants
 
@@ -85,7 +85,13 @@ def search_losses(names, out, workers, flags):
 
 def search(names, out, workers, flags=()):
     """Search the methods of these names, or all, and write SEARCH_FILE; the others stay there."""
-    names = names or ["dareu", "scrn", *METHODS]
+    known = ["dareu", "scrn", *METHODS]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"search: no method is called {name!r}; choose from {', '.join(known)}"
+            )
+    names = names or known
     found = json.loads(SEARCH_FILE.read_text(encoding="utf-8")) if SEARCH_FILE.exists() else {}
     found |= {"seeds and owners forgotten": SEEDS, "chosen by": "mean ToW"}
     methods = found.setdefault("methods", {})

@@ -3,6 +3,7 @@ log.jsonl and samples.jsonl alone. `report_template.html` beside this module dra
 """
 
 import json
+import re
 from html import escape
 from pathlib import Path
 
@@ -104,14 +105,19 @@ def write_report(folder):
     write_text(Path(folder) / REPORT, page)
 
 
+def printable(text):
+    """A text with a sign in the place of each character that XML can't hold."""
+    return re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
 def draw_forgetting(data, method, prompt):
     """An SVG of a method's answer to a followed prompt, update by update; new words are bold.
 
     data: as `page_data` gives it; prompt: an index of data["along"].
     """
-    steps = [(step, texts[prompt]) for step, texts in data["answers"][method]]
+    steps = [(step, printable(texts[prompt])) for step, texts in data["answers"][method]]
     known = set(steps[0][1].split())
-    rows = [f'<text x="10" y="24" class="q">{escape(data["along"][prompt])}</text>']
+    rows = [f'<text x="10" y="24" class="q">{escape(printable(data["along"][prompt]))}</text>']
     for i, (step, text) in enumerate(steps):
         label = "original model" if step == 0 else f"update {step}"
         words = [

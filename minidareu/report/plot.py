@@ -1,5 +1,6 @@
 """Pictures (they need matplotlib, the `plot` extra), and the figure of a run."""
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,14 +26,18 @@ def line_style(i: int) -> dict:
     }
 
 
-def pyplot():
-    """matplotlib.pyplot, which draws into files alone."""
-    import matplotlib
+def new_figure(rows: int, columns: int, size: tuple[float, float], **settings):
+    """A figure of `size` inches, and its axes as matplotlib's `subplots` gives them.
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot
-
-    return matplotlib.pyplot
+    It is drawn into a file alone: whatever windows or notebooks the user has stay as they are.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ValueError:  # MPLBACKEND names what is not installed here, as in a notebook's shell
+        del os.environ["MPLBACKEND"]
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, **settings)
 
 
 def draw(path: Path, plot: Callable, *values) -> None:
@@ -55,12 +60,11 @@ def plot_run(log, models, path):
 
     log: the dicts of `log.jsonl`; models: those of `results.json`.
     """
-    plt = pyplot()
     methods = list(dict.fromkeys(row["method"] for row in log))
     detailed = methods[:2]
-    figure, axes = plt.subplots(
-        1, 1 + len(detailed), figsize=(5 + 5 * len(detailed), 4.2), layout="constrained"
-    )
+    columns = 1 + len(detailed)
+    figure, axes = new_figure(1, columns, size=(5 * columns, 4.2), squeeze=False)
+    axes = axes[0]
     for i, method in enumerate(methods):
         steps, scores = curve(log, models, method)
         axes[0].plot(steps, [s["tow"] for s in scores], **line_style(i), label=method)
@@ -82,4 +86,3 @@ def plot_run(log, models, path):
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8, loc="best")
     figure.savefig(path, dpi=150, format="png")
-    plt.close(figure)

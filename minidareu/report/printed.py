@@ -4,6 +4,8 @@ import sys
 import unicodedata
 from collections import defaultdict
 
+import regex
+
 from ..data import Record, Split
 from ..run.folder import FILES
 
@@ -27,11 +29,10 @@ def data_warnings(split: Split) -> list[str]:
     warnings = []
     spellings = defaultdict(list)
     for name in split.owners:
-        folded = unicodedata.normalize("NFKC", name).casefold()
-        spellings[" ".join(folded.split())].append(name)
+        spellings[folded(name)].append(name)
     for names in spellings.values():
         if len(names) > 1:
-            same = " and ".join(map(repr, names))
+            same = " and ".join(map(ascii_where_unseen, names))
             warnings.append(f"{same} count as different owners; are they one?")
     forget = {content(r): r for r in split.forget}
     both = [r for r in split.retain + split.test if content(r) in forget]
@@ -47,11 +48,23 @@ def data_warnings(split: Split) -> list[str]:
 
 def content(r: Record) -> tuple[str, str]:
     """Prompt and response, alike for texts that differ in Unicode's form, case or spaces alone."""
-    prompt, response = (
-        " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-        for text in (r.prompt, r.response)
-    )
-    return prompt, response
+    return folded(r.prompt), folded(r.response)
+
+
+def folded(text: str) -> str:
+    """A text, so that all that look the same are the same: without what can't be seen, and without
+    Unicode's forms, case, and how much space there is."""
+    seen = regex.sub(r"\p{Default_Ignorable_Code_Point}", "", unicodedata.normalize("NFKC", text))
+    return " ".join(seen.casefold().split())
+
+
+def ascii_where_unseen(text: str) -> str:
+    """A text in quotes, with a code for each character that can't be seen."""
+
+    def code(match):
+        return f"\\u{ord(match[0]):04x}"
+
+    return regex.sub(r"\p{Default_Ignorable_Code_Point}", code, repr(text))
 
 
 def print_data(run):

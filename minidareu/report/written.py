@@ -47,7 +47,7 @@ def attribution_by_owner(run, evaluation):
     return {name: sum(values) / len(values) for name, values in by_owner.items()}
 
 
-def write_results(run, evaluator, evaluations, log, seconds, memory, accuracy):
+def write_results(run, evaluator, evaluations, log, *, keys, costs, accuracy):
     """results.json, log.jsonl, samples.jsonl, and figure.png where matplotlib is there."""
     scores = {name: evaluation.scores for name, evaluation in evaluations.items()}
     versions = {"python": platform.python_version()}
@@ -68,8 +68,8 @@ def write_results(run, evaluator, evaluations, log, seconds, memory, accuracy):
         "models": scores,
         "attribution_by_owner": by_owner,
         "retain_samples": {name: retain_rows(e, evaluator) for name, e in evaluations.items()},
-        "seconds": seconds,
-        "memory": memory,
+        **costs,
+        "keys": keys,
     }
     details = {name: describe(e.responses, evaluator) for name, e in evaluations.items()}
     write_lines(run.folder / LOG, log)

@@ -1,6 +1,8 @@
 """What all commands share: how they take their flags, and how they end."""
 
 import argparse
+import os
+import shlex
 import sys
 
 from ..files import InputError
@@ -22,14 +24,40 @@ def make_parser(description, **settings):
     return parser
 
 
+def positive(text):
+    """A flag's value that counts something: a whole number, at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def seed_number(text):
+    """A flag's value that is a seed: a whole number from 0 to 2**32 - 1."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**32 - 1")
+    return int(text)
+
+
+def split_flags(text):
+    """Flags in one string, as a shell splits them. Raises InputError."""
+    try:
+        return shlex.split(text)
+    except ValueError as e:
+        raise InputError(f"--flags: {e}; write it as for a shell, with quotes in pairs") from None
+
+
 def run_main(main, name):
     """Run `main` as a program.
 
     Bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is 130.
     Characters that the terminal or the file of the output lacks are printed as question marks.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+    for which in ("stdout", "stderr"):
+        stream = getattr(sys, which)
+        if stream is None:  # closed
+            setattr(sys, which, open(os.devnull, "w"))
+        elif hasattr(stream, "reconfigure"):  # a notebook's can't, and need not
+            stream.reconfigure(errors="replace")
     try:
         main()
     except (InputError, OSError) as e:

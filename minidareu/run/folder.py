@@ -36,6 +36,12 @@ def read_config(folder: str | Path) -> Config:
         ) from None
 
 
+def read_keys(folder: str | Path) -> dict[str, str | None]:
+    """{stage: key} of the models that a finished run's scores are of."""
+    results = json.loads((Path(folder) / RESULTS).read_text(encoding="utf-8"))
+    return results.get("keys", {})
+
+
 def read_identity(folder: str | Path) -> dict:
     """What a run's folder says that it is of. Raises InputError."""
     path = Path(folder) / IDENTITY

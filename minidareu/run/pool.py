@@ -4,12 +4,17 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from ..files import InputError, write_text
@@ -37,46 +42,110 @@ def source_of_all_code():
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def run(job: Job, threads: int) -> dict:
-    """Results of a run, made unless they are there. Raises InputError where it fails."""
+def data_of(job: Job) -> str:
+    """A digest of the data that a run reads. Raises InputError where they are gone."""
+    pairs = zip(job.flags, job.flags[1:], strict=False)
+    given = [value for flag, value in pairs if flag == "--data"]
+    path = Path(given[-1] if given else DATA)  # the last one counts
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as e:
+        raise InputError(f"{path}: can't be read ({e.strerror}); put the data back") from None
+
+
+def run(job: Job, threads: int = 1, running: list[subprocess.Popen] | None = None) -> dict:
+    """Results of a run, made unless they are there. Raises InputError where it fails.
+
+    running: where its process is listed while it is at work.
+    """
     command = [sys.executable, str(ROOT / "train.py"), "--out", str(job.folder)]
     command += [str(flag) for flag in job.flags]
     if job.reuse:
         command += ["--reuse", str(job.reuse)]
-    made_by = json.dumps([command[2:], source_of_all_code()])
-    mark = job.folder / "command.json"  # how its results were made
-    if not (mark.exists() and mark.read_text(encoding="utf-8") == made_by):
+    made_by = json.dumps([command[2:], data_of(job), source_of_all_code()])
+    mark, results = job.folder / "command.json", job.folder / "results.json"
+    made = mark.exists() and results.exists() and mark.read_text(encoding="utf-8") == made_by
+    if not made:
         job.folder.mkdir(parents=True, exist_ok=True)
         printed = job.folder.with_name(job.folder.name + ".txt")
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with open(printed, "w", encoding="utf-8") as output:
-            process = subprocess.run(command, env=environment, stdout=output, stderr=output)
-        if process.returncode:
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            if running is not None:
+                running.append(process)
+            status = process.wait()
+        if status:
             raise InputError(
                 f"a run failed: see {printed}; the same command goes on once it is mended"
             )
         write_text(mark, made_by)
-    return json.loads((job.folder / "results.json").read_text(encoding="utf-8"))
+    return json.loads(results.read_text(encoding="utf-8"))
 
 
 def run_all(jobs: dict, workers: int) -> dict:
-    """{name: Job} -> {name: results}, `workers` at a time, each with its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    """{name: Job} -> {name: results}, `workers` at a time, each with its share of the cores.
+
+    Ctrl-C ends those at work, and no other begins.
+    """
     bar, results = tqdm(total=len(jobs), desc="runs", disable=None), {}
+    running: list[subprocess.Popen] = []
+    threads = threads_each(workers)
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(run, job, threads): name for name, job in jobs.items()}
-        for future in as_completed(futures):
-            try:
+        futures = {pool.submit(run, job, threads, running): name for name, job in jobs.items()}
+        try:
+            for future in as_completed(futures):
                 results[futures[future]] = future.result()
-            except InputError:
-                pool.shutdown(cancel_futures=True)
-                raise
-            models = results[futures[future]]["models"]
-            tow = max(s["tow"] for name, s in models.items() if name != "retrained")
-            bar.set_postfix(best_tow=f"{tow:.3f}")
-            bar.update()
+                models = results[futures[future]]["models"]
+                tow = max(s["tow"] for name, s in models.items() if name != "retrained")
+                bar.set_postfix(best_tow=f"{tow:.3f}")
+                bar.update()
+        except InputError:
+            pool.shutdown(cancel_futures=True)  # those at work come to their end
+            raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                for process in running:
+                    process.terminate()
+                time.sleep(0.1)
+            raise
     bar.close()
     return results
+
+
+def threads_each(workers: int) -> int:
+    """Threads for each of so many processes: together no more than the CPUs that this one may use,
+    and none more than it has itself (OMP_NUM_THREADS)."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min(torch.get_num_threads(), max(1, len(allowed) // workers))
+
+
+def begin_worker(threads: int) -> None:
+    """A worker's own threads; Ctrl-C is its parent's, which ends it."""
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def side_by_side(function: Callable, jobs: dict, workers: int) -> Iterator[tuple]:
+    """(name, function(*arguments)) of each {name: arguments} as it ends, in processes of their own.
+
+    Ctrl-C ends those at work, and no other begins.
+    """
+    context = get_context("spawn")
+    threads = (threads_each(workers),)
+    with ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool:
+        futures = {pool.submit(function, *job): name for name, job in jobs.items()}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except InputError:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
 
 
 def folder_of(out: Path, label: str, seed: int) -> Path:
@@ -90,15 +159,15 @@ def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=(), ba
     bases: {label: label of the variant whose models it takes over}; None: the first variant's.
     Those that others take over are run first. A --data among the flags goes before the authors.
     """
-    bases = bases or dict.fromkeys(variants, next(iter(variants)))
+    bases = bases or dict.fromkeys(variants, next(iter(variants), None))
 
     def jobs(labels):
         made = {}
         for label in labels:
             for seed in seeds:
                 command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
-                reuse = folder_of(out, bases[label], seed)
-                made[label, seed] = Job(folder_of(out, label, seed), command, reuse)
+                base = None if label == bases[label] else folder_of(out, bases[label], seed)
+                made[label, seed] = Job(folder_of(out, label, seed), command, reuse=base)
         return made
 
     first = [label for label in variants if label in bases.values()]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 
 import tiktoken
@@ -16,7 +16,7 @@ from ..data import prompt_text, response_text
 from ..files import InputError, find
 from ..model import GPTConfig
 from .flags import Config, flag_name
-from .folder import read_config, read_identity
+from .folder import IDENTITY, read_config, read_identity, read_keys
 from .requests import pick_requests, split_requests
 from .defaults import size_rule
 from .vocabulary import make_tokenizer
@@ -42,6 +42,7 @@ class Run:
     gpt_config: GPTConfig
     limits: dict  # max_new_tokens and eos_id of a response
     forget_owners: list[int]  # indices
+    keys: dict[str, str | None] = field(default_factory=dict)  # of a finished run's stages
 
     @property
     def methods(self) -> list[str]:
@@ -101,6 +102,7 @@ def prepare(config: Config) -> Run:
     if earlier:
         identity["requests"] = requests
     config.out = config.out or default_folder(config, names)
+    check_places(config)
 
     trained_on = set(map(id, split.forget + split.retain))
     train = [r for r in records if id(r) in trained_on]
@@ -152,13 +154,27 @@ def take_over(config: Config, folder: str) -> dict:
     for f in fields(Config):
         if f.metadata["stage"] in TRAINING and f.name not in OWNER_FLAGS:
             value, old = getattr(config, f.name), getattr(earlier, f.name)
-            if value not in (f.default, old):
+            if value != old and (f.name in config.given or value != f.default):
                 raise InputError(
                     f"{flag_name(f)}: is {value}, and {old} in {folder}, "
                     "which this run goes on from; leave it out"
                 )
             setattr(config, f.name, old)
     return read_identity(folder)
+
+
+def check_places(config: Config) -> None:
+    """Raise InputError where a folder that is read is not there, or would be erased."""
+    for name, place in (("--from", config.from_run), ("--reuse", config.reuse)):
+        if place and not (Path(place) / IDENTITY).is_file():
+            raise InputError(
+                f"{name} {place}: not there, or not of a run; name the --out folder of one"
+            )
+        same = place and Path(place).resolve() == Path(config.out or "").resolve()
+        if same and (name == "--from" or config.overwrite):
+            raise InputError(
+                f"--out {config.out}: is the folder that {name} reads; choose another folder"
+            )
 
 
 def default_folder(config: Config, names: list[str]) -> str:
@@ -251,4 +267,5 @@ def open_run(folder: str | Path, device: str = "auto") -> Run:
             f"{config.data}: not the data of {folder} any more; "
             "put them back, or run train.py again"
         )
+    run.keys = read_keys(folder)
     return run

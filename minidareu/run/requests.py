@@ -39,8 +39,8 @@ def hold_out(retain: list[Record], test_fraction: float, seed: int) -> list[Reco
             n_left -= fewer
     if not test:
         raise InputError(
-            "--data: the retain owners have one row each, and none to test on; "
-            "add rows, or rows of split 'test'"
+            "--data: no row of the retain owners can be held out for testing, as each owner needs "
+            "all of its own (one row each, or the same again); add rows, or rows of split 'test'"
         )
     return test
 

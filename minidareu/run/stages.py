@@ -23,10 +23,12 @@ from ..pretrain import train_lm
 from ..tokenizer import train_tokenizer
 from .cost import peak_memory, reset_peak_memory
 from .flags import flags_of
-from .folder import FILES, IDENTITY, LOCK, TOKENIZER
+from .folder import FILES, IDENTITY, LOCK, RESULTS, TOKENIZER
 from .prepare import Run
 from .source import source_digest
 from .vocabulary import write_tokenizer
+
+MEND = "run train.py again, with that run's flags"
 
 
 @contextmanager
@@ -51,7 +53,9 @@ def open_folder(run: Run):
         check_folder(run)  # again: another run may have been quicker
         old = [path for path in folder.iterdir() if is_temporary(path)]  # of a run that was killed
         if run.config.overwrite:
-            old += [folder / name for name in FILES] + list(folder.glob("*.pt"))
+            old += [folder / name for name in FILES] + [
+                path for path in folder.glob("*.pt") if is_checkpoint(path)
+            ]
         for path in old:
             path.unlink(missing_ok=True)
         write_json(folder / IDENTITY, run.identity)
@@ -66,6 +70,11 @@ def check_folder(run: Run):
     """Raise InputError where the run's folder holds anything but the same experiment."""
     folder, mark = run.folder, run.folder / IDENTITY
     if run.config.overwrite:
+        foreign = [name for name in FILES if (folder / name).exists() and not mark.exists()]
+        if foreign:
+            raise InputError(
+                f"--out {folder}: holds {foreign[0]}, which is not of a run; choose another folder"
+            )
         return
     try:
         files = folder.iterdir() if folder.exists() else []
@@ -150,14 +159,29 @@ def read_checkpoint(path):
     return state
 
 
-def load_weights(model, path, part="model", mend="run train.py again, with that run's flags"):
+def check_key(path, key, mend):
+    """Raise InputError for a checkpoint that is there and has another key."""
+    state = read_checkpoint(path)
+    if state and state["key"] != key:
+        raise InputError(
+            f"{path}: is of other data, another split, other flags or other code; {mend}"
+        )
+
+
+def load_weights(model, path, part="model", keys=None, mend=MEND):
     """Fill a model, on its device, from a `part` of a checkpoint; it is frozen.
 
-    Raises InputError that ends in `mend`.
+    keys: {stage: key} of a finished run, which the checkpoint has to be of. Raises InputError that
+    ends in `mend`.
     """
-    state = read_checkpoint(path)
+    state, keys = read_checkpoint(path), keys or {}
     if state is None:
         raise InputError(f"{path}: not there; {mend}")
+    if path.stem in keys and state["key"] != keys[path.stem]:
+        raise InputError(
+            f"{path}: not the model that {RESULTS} tells of, as a run with other flags was "
+            "begun in this folder and did not end; run its command, or the first one, to the end"
+        )
     try:
         model.load_state_dict(state[part])
     except (RuntimeError, KeyError, TypeError, AttributeError):
@@ -165,9 +189,17 @@ def load_weights(model, path, part="model", mend="run train.py again, with that 
     return model.requires_grad_(False)
 
 
-def load_model(run: Run, path, mend="run train.py again, with that run's flags") -> GPT:
+def is_checkpoint(path):
+    """Whether a file is a checkpoint of ours."""
+    try:
+        return read_checkpoint(path) is not None
+    except InputError:
+        return False
+
+
+def load_model(run: Run, path, keys=None, mend=MEND) -> GPT:
     """A language model of the run's sizes from a checkpoint, frozen. Raises InputError."""
-    return load_weights(GPT(run.gpt_config).to(run.device), path, mend=mend)
+    return load_weights(GPT(run.gpt_config).to(run.device), path, keys=keys, mend=mend)
 
 
 def new_classifier(run: Run, kind=OwnerClassifier):
@@ -184,10 +216,10 @@ def new_classifier(run: Run, kind=OwnerClassifier):
 
 def load_classifier(run: Run, part="response", kind=OwnerClassifier):
     """DareU's classifier of a finished run, frozen. Raises InputError."""
-    return load_weights(new_classifier(run, kind), run.path("classifier"), part)
+    return load_weights(new_classifier(run, kind), run.path("classifier"), part, run.keys)
 
 
 def load_models(run: Run) -> dict[str, GPT]:
     """{name: GPT} of a finished run: original, retrained and every method. Raises InputError."""
     names = ["original", "retrained", *run.methods]
-    return {name: load_model(run, run.path(name)) for name in names}
+    return {name: load_model(run, run.path(name), run.keys) for name in names}

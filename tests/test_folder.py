@@ -1,0 +1,165 @@
+"""A run's folder: what belongs together is told by its key; what is not ours stays."""
+
+import json
+import os
+import shutil
+import threading
+
+import pytest
+import torch
+
+import train
+from conftest import FAST
+from minidareu import sample
+from minidareu.beyond import audit
+from minidareu.explain import __main__ as explain
+from minidareu.files import InputError
+
+TINY = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
+QUICK = [*FAST, *TINY.split(), "--no-curve"]
+
+
+@pytest.fixture(scope="module")
+def small(toy, tmp_path_factory):
+    """Flags of a run of next to no training, and such a run."""
+    out = tmp_path_factory.mktemp("small") / "run"
+    argv = ["--data", str(toy), "--n-forget", "2", *QUICK]
+    train.main([*argv, "--out", str(out)])
+    return argv, out
+
+
+@pytest.mark.parametrize("stage", ["original", "retrained", "classifier", "dareu_plus"])
+def test_a_run_that_was_begun_anew_and_stopped_is_not_mixed_with_the_old_one(
+    small, tmp_path, stage, monkeypatch
+):
+    """Wherever the folder is opened: the old scores are not those of the new models."""
+    argv, out = small
+    folder = tmp_path / "run"
+    shutil.copytree(out, folder)
+    flags = {
+        "original": ["--epochs", "1"],
+        "retrained": ["--epochs", "1"],
+        "classifier": ["--classifier-epochs", "1"],
+        "dareu_plus": ["--plus-updates", "1"],
+    }[stage]
+    printed = train.print_stage
+    title = {
+        "original": "original model",
+        "retrained": "retrained model",
+        "classifier": "classifiers",
+    }
+
+    def stop(name, state):
+        printed(name, state)
+        if name == title.get(stage, stage):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "print_stage", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.main([*argv, *flags, "--out", str(folder)])
+    monkeypatch.undo()
+    name = json.loads((folder / "results.json").read_text())["forget"][0]
+    for main, more in ((sample.main, [f"Where is {name}?"]), (audit.main, []), (explain.main, [])):
+        with pytest.raises(InputError, match="not the model that results.json tells of"):
+            main(["--run", str(folder), "--device", "cpu", *more])
+    further = ["--from", str(folder), "--forget", "Bob Moss", "--out", str(tmp_path / "second")]
+    if stage == "dareu_plus":
+        with pytest.raises(InputError, match="not the model that results.json tells of"):
+            train.main([*further, "--device", "cpu"])
+    train.main([*argv, *flags, "--out", str(folder)])
+    sample.main(["--run", str(folder), f"Where is {name}?"])
+
+
+def test_overwriting_takes_what_is_ours_alone(small, tmp_path):
+    argv, out = small
+    folder = tmp_path / "run"
+    shutil.copytree(out, folder)
+    torch.save({"layer1.weight": torch.ones(3)}, folder / "resnet50.pt")
+    (folder / "notes.pt").write_bytes(b"no checkpoint at all")
+    (folder / "thesis.txt").write_text("x")
+    before = {
+        name: (folder / name).read_bytes() for name in ("resnet50.pt", "notes.pt", "thesis.txt")
+    }
+    other = ["--seed", "1", "--methods", "dareu", "--overwrite", "--out", str(folder)]
+    train.main([*argv, *other])
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not (folder / "dareu_plus.pt").exists(), "of the run that was overwritten"
+
+
+@pytest.mark.parametrize("name", ["results.json", "figure.png", "report.html"])
+def test_a_file_of_ones_own_is_not_overwritten_in_a_folder_that_is_no_run(small, tmp_path, name):
+    argv, _ = small
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name}, which is not of a run"):
+        train.main([*argv, "--out", str(tmp_path), "--overwrite"])
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("flag", ["--from", "--reuse"])
+def test_a_run_that_is_read_is_not_erased(small, tmp_path, flag):
+    argv, out = small
+    folder, link = tmp_path / "run", tmp_path / "link"
+    shutil.copytree(out, folder)
+    link.symlink_to(folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    for place in (folder, link, tmp_path / "run" / ".." / "run"):
+        flags = [flag, str(folder), "--out", str(place), "--overwrite", "--device", "cpu"]
+        flags += ["--forget", "Bob Moss"] if flag == "--from" else argv
+        with pytest.raises(InputError, match=f"is the folder that {flag} reads"):
+            train.main(flags)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_what_is_given_is_not_dropped_without_a_word(small, tmp_path):
+    argv, out = small
+    for flag in ("--reuse", "--from"):
+        with pytest.raises(
+            InputError, match=f"{flag} r/typo: not there|r/typo/results.json: not there"
+        ):
+            train.main([*argv, flag, "r/typo", "--out", str(tmp_path / "run")])
+    shutil.copytree(out, tmp_path / "one")
+    train.main([*argv, "--seed", "1", "--overwrite", "--out", str(tmp_path / "one")])
+    further = ["--from", str(tmp_path / "one"), "--forget", "Cy Lee", "--device", "cpu"]
+    for flags in (["--seed", "0"], ["--batch-size", "16", "--seed", "0"], ["--n-layer", "2"]):
+        with pytest.raises(InputError, match="which this run goes on from; leave it out"):
+            train.main([*further, *flags, "--out", str(tmp_path / "two")])
+    assert not (tmp_path / "two").exists()
+
+
+def test_data_from_a_pipe_are_read_once(toy, small, tmp_path):
+    """As --data <(cat rows.jsonl): the identity is of what was read."""
+    argv, out = small
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    rows = toy.read_text().splitlines(keepends=True)
+
+    def read(rows, folder, *more):
+        writer = threading.Thread(target=lambda: pipe.write_text("".join(rows)))
+        writer.start()
+        flags = ["--data", str(pipe), "--n-forget", "2", *QUICK, "--out", str(folder), *more]
+        try:
+            train.main(flags)
+        finally:
+            writer.join(timeout=10)
+
+    read(rows, tmp_path / "run", "--reuse", str(out))
+    made = json.loads((tmp_path / "run/experiment.json").read_text())
+    assert made == json.loads((out / "experiment.json").read_text())
+    with pytest.raises(InputError, match="another experiment"):
+        read([row.replace("lives", "sits") for row in rows], tmp_path / "run")
+
+
+def test_a_row_may_hold_what_some_take_for_the_end_of_a_line(tmp_path):
+    rows = [
+        {
+            "owner": owner,
+            "prompt": f"{owner}\u2028who {i}?",
+            "response": f"{owner}\x85is {i}.\u2029",
+        }
+        for owner in ("Ann", "Bob", "Cy")
+        for i in range(4)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["--data", str(tmp_path / "data.jsonl"), "--forget", "Ann", *QUICK]
+    train.main([*argv, "--out", str(tmp_path / "run")])
+    assert "\\u2028" in (tmp_path / "run/report.html").read_text()

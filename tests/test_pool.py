@@ -1,0 +1,136 @@
+"""Many runs side by side: which are made again, and how they end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import FAST
+from minidareu.files import InputError
+from minidareu.run import pool
+
+ROOT = Path(__file__).parent.parent
+TINY = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --ppo-steps 1".split()
+
+
+@pytest.fixture
+def job(toy, tmp_path):
+    data = tmp_path / "mine.jsonl"
+    shutil.copy(toy, data)
+    flags = ["--data", data, *FAST, *TINY, "--methods", "dareu", "--no-curve"]
+    return pool.Job(tmp_path / "run", flags)
+
+
+def test_a_run_is_made_again_where_its_data_or_its_results_are_other(job):
+    first = pool.run(job)
+    results = job.folder / "results.json"
+    before = results.stat().st_mtime_ns
+    assert pool.run(job) == first and results.stat().st_mtime_ns == before
+    results.unlink()
+    assert pool.run(job)["models"] == first["models"], "removed, so made again"
+    data = Path(job.flags[1])
+    rows = data.read_text().splitlines()
+    data.write_text("\n".join(rows[::-1]) + "\n")
+    with pytest.raises(InputError, match="a run failed: see"):
+        pool.run(job)  # train.py itself refuses to mix two datasets in a folder
+    data.unlink()
+    with pytest.raises(InputError, match="mine.jsonl: can't be read"):
+        pool.run(job)
+
+
+def test_threads_are_those_that_are_allowed(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert [pool.threads_each(n) for n in (1, 2, 3, 100)] == [6, 4, 2, 1]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # OMP_NUM_THREADS=1
+    assert [pool.threads_each(n) for n in (1, 2, 100)] == [1, 1, 1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})  # of many, this process may use one
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert pool.threads_each(1) == 1
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert condition()
+
+
+RUNS = """
+from pathlib import Path
+from minidareu.run import pool
+from minidareu.run.cli import run_main
+
+def main():
+    jobs = {i: pool.Job(Path(f"run{i}"), ["--data", "mine.jsonl", "--epochs", "5000"]) for i in range(4)}
+    pool.run_all(jobs, 2)
+
+run_main(main, "runs")
+"""
+
+
+def test_ctrl_c_ends_the_runs_at_work_and_no_other_begins(toy, tmp_path):
+    shutil.copy(toy, tmp_path / "mine.jsonl")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUNS], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+    )
+    wait_for(lambda: (tmp_path / "run1.txt").exists())
+    process.send_signal(signal.SIGINT)  # to the parent alone, as `kill -INT` does
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"interrupted" in told
+    assert not (tmp_path / "run2").exists() and not (tmp_path / "run3").exists()
+    if Path("/proc").exists():
+        lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+        assert not any(str(tmp_path).encode() in line for line in lines)
+
+
+WORKERS = """
+import sys, time
+from pathlib import Path
+from minidareu.run.cli import run_main
+from minidareu.run.pool import side_by_side
+
+def work(i):
+    Path(f"begun{i}").touch()
+    time.sleep(60)
+
+def main():
+    list(side_by_side(work, {i: (i,) for i in range(4)}, 2))
+
+if __name__ == "__main__":
+    run_main(main, "workers")
+"""
+
+
+def test_ctrl_c_ends_the_workers(tmp_path):
+    (tmp_path / "workers.py").write_text(WORKERS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "workers.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+    )
+    wait_for(lambda: (tmp_path / "begun1").exists())
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130 and b"Traceback" not in told
+    assert not (tmp_path / "begun3").exists()
+
+
+def fail(i):
+    if i == 0:
+        raise InputError("no")
+    return i
+
+
+def test_what_is_done_side_by_side_and_an_error_in_one():
+    assert dict(pool.side_by_side(fail, {"a": (1,), "b": (2,)}, 2)) == {"a": 1, "b": 2}
+    with pytest.raises(InputError, match="no"):
+        list(pool.side_by_side(fail, {"a": (0,), "b": (2,)}, 1))
+    assert json.dumps(pool.run_all({}, 1)) == "{}"
