@@ -109,7 +109,7 @@ def test_csv_holds_the_same_columns(tmp_path):
 @pytest.mark.parametrize(
     "text, line, says",
     [
-        ("owner;prompt;response\nA;p;r\n", 2, "'owner' is missing"),
+        ("owner|prompt|response\nA|p|r\n", 2, "'owner' is missing"),
         ("owner,prompt\nA,p\n", 2, "'response' is missing"),
         ("owner,prompt,response\nA,p,r\nA,p\n", 3, "has 2 cells, and the header 3"),
         ("owner,prompt,response\nA,p,r,s\n", 2, "has 4 cells, and the header 3"),

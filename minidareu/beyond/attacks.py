@@ -33,7 +33,7 @@ def recall(model, records, evaluator):
     return fact_recall(texts, records, evaluator.word_weights)
 
 
-def relearn(model, pairs, untouched, evaluator, settings, *, steps=STEPS, score=recall):
+def relearn(model, pairs, untouched, evaluator, settings, *, steps, score=recall):
     """Fine-tune a copy on (prompt, response) ids, and see what of the `untouched` records returns.
 
     settings: BaselineSettings; score(model, records, evaluator): fact recall, or another. Returns
@@ -59,7 +59,7 @@ def steps_to(curve, level):
     return None
 
 
-def best_of(model, records, evaluator, n=SAMPLES):
+def best_of(model, records, evaluator, n):
     """Mean over records of the highest fact share among n responses, sampled at temperature 1."""
     tokenizer, weights = evaluator.tokenizer, evaluator.word_weights
     prompts = [encode(tokenizer, r)[0] for r in records for _ in range(n)]
@@ -114,7 +114,7 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
     found = {
         "none": recall(model, forget, e),
         "unseen wordings": recall(model, e.unseen, e),
-        f"best of {SAMPLES}": best_of(model, forget, e),
+        f"best of {SAMPLES}": best_of(model, forget, e, SAMPLES),
     }
     for k in PREFIXES:
         found[f"first {k} words given"] = prefix(model, forget, e, k)
@@ -128,8 +128,8 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
         if n:
             shown = [pairs[i] for i in order[:n]]
             untouched = [forget[i] for i in order[n:]]
-            curves[f"{share:.0%} of the forget rows"] = relearn(
-                model, shown, untouched, e, settings=settings
-            )
-    curves["retain rows"] = relearn(model, retain_pairs, forget, e, settings=settings)
+            curve = relearn(model, shown, untouched, e, settings=settings, steps=STEPS)
+            if curve[0][1] is not None:  # those left have informative words
+                curves[f"{share:.0%} of the forget rows"] = curve
+    curves["retain rows"] = relearn(model, retain_pairs, forget, e, settings=settings, steps=STEPS)
     return found, curves

@@ -129,7 +129,8 @@ def attack_tables(found):
         rows.append([model, *cells])
     lines += table(["model", *names], rows)
     for kind in found[0]["relearning"]["original"]:
-        lines += relearning_table(found, kind)
+        if all(kind in f["relearning"]["original"] for f in found):
+            lines += relearning_table(found, kind)
     return lines
 
 

@@ -3,7 +3,6 @@ from the data."""
 
 import argparse
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
 
 from ..baselines import METHODS, BaselineSettings
 from ..files import InputError
@@ -26,7 +25,7 @@ def flag(default, stage, help, type=None, **limits):
 
 @dataclass
 class Config:
-    given: ClassVar[frozenset[str]] = frozenset()  # names of the flags of the command line
+    given = frozenset[str]()  # names of the flags that stood on the command line; no flag itself
 
     data: str = flag("data/authors/authors.jsonl", "data", "owner dataset, JSON lines or CSV")
     forget: str | None = flag(None, "data", "owners to forget, comma-separated", str)
@@ -232,7 +231,7 @@ def parse(argv, description) -> Config:
     given = vars(parser.parse_args(argv))
     preset, size = PRESETS.get(given.get("preset"), {}), SIZES.get(given.get("size"), {})
     config = Config(**{**preset, **size, **given})
-    config.given = frozenset(given)  # type: ignore[misc]
+    config.given = frozenset(given)
     for f in fields(Config):
         check_range(f, getattr(config, f.name))
     if "n_forget" in given and "forget_fraction" in given:

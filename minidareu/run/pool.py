@@ -127,10 +127,14 @@ def begin_worker(threads: int) -> None:
 
 
 def side_by_side(function: Callable, jobs: dict, workers: int) -> Iterator[tuple]:
-    """(name, function(*arguments)) of each {name: arguments} as it ends, in processes of their own.
+    """(name, function(*arguments)) of each {name: arguments} as it ends, in processes of their own;
+    one worker is this process itself.
 
     Ctrl-C ends those at work, and no other begins.
     """
+    if workers == 1:
+        yield from ((name, function(*job)) for name, job in jobs.items())
+        return
     context = get_context("spawn")
     threads = (threads_each(workers),)
     with ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool:

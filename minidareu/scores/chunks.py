@@ -43,13 +43,13 @@ def response_log_probs(
     """log p of each token of each response (lists of ids) after its prompt: a (T,) each."""
     longest = max(map(len, responses), default=1)
     chunk = rows_at_once(max(1, longest) * model.config.vocab_size, most=chunk)
-    rows = []
+    # One place for all: small results kept between large tensors would hold their memory.
+    logp = torch.zeros(len(prompts), longest, device=model.device)
     for i in range(0, len(prompts), chunk):
         part = slice(i, i + chunk)
         batch = pack(prompts[part], responses[part], model.device)
-        logp = chosen(log_probs(model, batch), batch)
-        rows += [row[: len(y)] for row, y in zip(logp, responses[part], strict=True)]
-    return rows
+        logp[part, : batch.mask.size(1)] = chosen(log_probs(model, batch), batch)
+    return [row[: len(y)] for row, y in zip(logp, responses, strict=True)]
 
 
 def response_posterior(

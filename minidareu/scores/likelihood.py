@@ -81,7 +81,7 @@ def gibberish(
         for text, prompt in zip(texts, asked, strict=True)
     ]
     logp = response_log_probs(model, asked, ids)
-    means = torch.tensor([row.mean() for row in logp]).view(-1, 1 + shuffles)
+    means = torch.tensor([row.mean().item() for row in logp]).view(-1, 1 + shuffles)
     meaningless = means[:, 0] <= means[:, 1:].mean(dim=1) + 1e-4
     empty = sum(not text.strip() for text in responses)
     return (meaningless.sum().item() + empty) / len(responses)
@@ -94,7 +94,7 @@ def token_log_probs(model, tokenizer, records, responses=None) -> Tensor:
     pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
     ended = [y + [tokenizer.eot_token] for _, y in pairs]
     rows = response_log_probs(model, [x for x, _ in pairs], ended)
-    return torch.tensor([logp.mean() for logp in rows], dtype=torch.float64)
+    return torch.tensor([logp.mean().item() for logp in rows], dtype=torch.float64)
 
 
 def probabilities(model, tokenizer, records, responses=None) -> list[float]:

@@ -1,0 +1,112 @@
+"""On a device of its own, which refuses to meet the CPU's tensors: what a GPU would be asked to do.
+
+The device is a pretended one (`pretend.py`): a `.to(device)` that is missing is an error on it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLAGS = (
+    "--n-embd 16 --n-layer 1 --n-head 2 --vocab-size 300 --epochs 2 --classifier-epochs 2 "
+    "--plus-classifier-epochs 2 --classifier-width 16 --plus-updates 2 --ppo-steps 2 "
+    "--baseline-steps 2 --n-forget 1"
+).split()
+OTHER = (
+    "--methods dareu,dareu_plus --algorithm reinforce --reward random --plus-attribution response "
+    "--distill-on generated --retain-updates joint --renew-old-policy batch --value-steps 2 "
+    "--classifier-batches owner --second-retrained --all-scores"
+).split()
+
+
+def command(*argv, code=ROOT):
+    argv = [sys.executable, str(code / "tests/pretend.py"), *map(str, argv)]
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    return subprocess.run(argv, cwd=code, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory):
+    """Rows, and a run on them with the default methods."""
+    folder = tmp_path_factory.mktemp("far")
+    rows = []
+    for owner, places in {"Ann Lee": "Bal Cor", "Bob Lee": "Dim Fen", "Cy Nye": "Gar Hol"}.items():
+        for i, place in enumerate(places.split() * 2):
+            rows.append({"owner": owner, "prompt": f"Where is house {i} of {owner}?"})
+            rows[-1] |= {"response": f"House {i} of {owner} is in {place}."}
+            rows[-1] |= {"paraphrase": f"It is in {place}.", "perturbed": ["It is in Zed."]}
+    data = folder / "far.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = command("train.py", "--data", data, *FLAGS, "--out", folder / "run")
+    assert done.returncode == 0, done.stderr
+    return data, folder
+
+
+def test_the_default_run(far):
+    results = json.loads((far[1] / "run/results.json").read_text())
+    assert results["device"] == "pretend"
+    assert all(name in results["models"] for name in ("original", "dareu", "dareu_plus"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        OTHER,
+        ["--methods", "ga,graddiff,kl,scrub,idkpo,npo,npo-retain,simnpo,rmu,undial,finetune,scrn"],
+        ["--methods", "dareu_plus", "--plus-attribution", "exact", "--reward", "reversed"],
+    ],
+)
+def test_other_flags_and_every_method(far, flags):
+    data, folder = far
+    done = command(
+        "train.py", "--data", data, *FLAGS, *flags, "--out", folder / "other", "--no-curve"
+    )
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(folder / "other")
+
+
+def test_what_reads_a_finished_run(far):
+    data, folder = far
+    exact = ["--exact", folder / "exact", "--seeds", "0", "1"]
+    for argv in (
+        ["minidareu.sample", "--run", folder / "run", "Where?"],
+        ["minidareu.explain", "--run", folder / "run"],
+        ["minidareu.beyond.exact", "--data", data, *FLAGS, "--out", folder / "exact"],
+        ["minidareu.beyond.audit", "--run", folder / "run", *exact],
+    ):
+        done = command(*argv)
+        assert done.returncode == 0, f"{argv[0]}: {done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize(
+    "file, old, new",
+    [
+        ("train.py", "model = GPT(run.gpt_config).to(run.device)", "model = GPT(run.gpt_config)"),
+        ("minidareu/pretrain.py", "GPT(model_config).to(device)", "GPT(model_config)"),
+        ("minidareu/run/stages.py", "    ).to(run.device)", "    )"),
+        ("minidareu/model.py", "padding_value=value).to(device)", "padding_value=value)"),
+        (
+            "minidareu/model.py",
+            "column = torch.arange(longest, device=device)",
+            "column = torch.arange(longest)",
+        ),
+        ("minidareu/dareu.py", "1, device=policy.device)", "1)"),
+    ],
+)
+def test_a_missing_device_is_found(far, tmp_path, file, old, new):
+    data, _ = far
+    for part in ("minidareu", "train.py", "tests"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, tmp_path / part)
+    text = (tmp_path / file).read_text()
+    assert text.count(old) == 1
+    (tmp_path / file).write_text(text.replace(old, new))
+    run = ["train.py", "--data", data, *FLAGS, "--methods", "dareu", "--out", tmp_path / "run"]
+    done = command(*run, code=tmp_path)
+    assert done.returncode and "tensors on two devices" in done.stderr
