@@ -22,18 +22,18 @@ from minidareu.beyond.controls import controlled
 from minidareu.beyond.exact import exact_attribution
 from minidareu.data import load_records, response_text
 from minidareu.model import GPT
-from minidareu.pretrain import train_lm
 from minidareu.report.details import N_ALONG, spread_rows
-from minidareu.report.printed import SHOWN, print_ceiling, print_data, print_samples, print_scores
-from minidareu.report.printed import print_stage
+from minidareu.report.printed import SHOWN, print_data, print_outcome, print_samples, print_stage
 from minidareu.report.written import write_results
 from minidareu.run.cli import run_main
 from minidareu.run.flags import flags_of, parse
 from minidareu.run.folder import read_keys
+from minidareu.run.pool import side_by_side
 from minidareu.run.prepare import prepare
 from minidareu.run.source import source_digest
-from minidareu.run.stages import load_model, new_classifier, open_folder, pretrain_key
-from minidareu.run.stages import read_checkpoint, stage, stage_key
+from minidareu.run.stages import find_kept, keep, load_model, new_classifier, open_folder
+from minidareu.run.stages import pretrain_key, read_checkpoint, stage, stage_key
+from minidareu.run.training import language_model, owner_classifier, workers_for
 from minidareu.scores.chunks import owner_accuracy
 from minidareu.scores.evaluation import evaluate, evaluate_fully, make_evaluator
 from minidareu.tokenizer import train_tokenizer
@@ -53,25 +53,19 @@ def unlearn_and_measure(run, start):
     print_data(run)
 
     # 2. The original model reads all owners, the retrained model all but the forget owners.
-    states, models = {}, {}
-    states["original"] = pretrain_stage(run, "original", run.train)
-    states["retrained"] = pretrain_stage(run, "retrained", run.split.retain)
-    if run.config.second_retrained:
-        config = replace(run.config, seed=run.config.seed + 1)
-        states["second_retrained"] = pretrain_stage(
-            replace(run, config=config), "second_retrained", run.split.retain
-        )
-    models = {name: model_of(run, state) for name, state in states.items()}
-
     # 3. The classifiers: DareU's reads a whole response, DareU+'s what it adds to its prompt.
-    states["classifier"] = classifier_stage(run)
-    classifiers = classifiers_of(run, states["classifier"])
+    states = trained_stages(run)
+    models = {name: model_of(run, state) for name, state in states.items() if "model" in state}
+    classifiers = classifiers_of(run, states)
 
     # 4. What every model is measured with.
     evaluator = make_evaluator(run, models, classifiers)
-    retrained = evaluate_fully(models["retrained"], evaluator)
-    original = evaluate_fully(models["original"], evaluator, retrained)
-    evaluations = {"original": original, "retrained": retrained}
+    retrained, evaluations = None, {}
+    if run.config.retrained:
+        retrained = evaluate_fully(models["retrained"], evaluator)
+    evaluations["original"] = evaluate_fully(models["original"], evaluator, retrained)
+    if retrained:
+        evaluations["retrained"] = retrained
     if run.config.second_retrained:
         second = evaluate_fully(models["second_retrained"], evaluator, retrained)
         evaluations["second_retrained"] = second
@@ -99,10 +93,10 @@ def unlearn_and_measure(run, start):
     }
     memory = {name: state.get("memory") for name, state in states.items()}
     keys = {name: state["key"] for name, state in states.items()}
-    costs = {"seconds": seconds, "memory": memory}
+    passes = {name: state["passes"] for name, state in states.items() if "passes" in state}
+    costs = {"seconds": seconds, "memory": memory, "passes": passes}
     write_results(run, evaluator, evaluations, log, keys=keys, costs=costs, accuracy=accuracy)
-    print_scores(evaluations, all_scores=run.config.all_scores)
-    print_ceiling(evaluations)
+    print_outcome(evaluations, run.config.all_scores)
     print_samples(run, evaluations)
 
 
@@ -117,18 +111,62 @@ def starting_points(run):
     return {name: read_checkpoint(path) for name, path in paths.items()}
 
 
-def pretrain_stage(run, name, rows):
-    """Train a language model on rows, or take it from an earlier run."""
-    sequences = run.sequences(rows)
+def trained_stages(run):
+    """{stage: checkpoint} of the language models and the classifiers. None needs another, so those
+    that are not kept from before are trained side by side."""
+    stages = {**language_models(run), **owner_classifiers(run)}
+    states = {name: find_kept(run.path(name), key, run.reuse) for name, (key, *_) in stages.items()}
+    jobs = {name: job for name, (_, *job) in stages.items() if not states[name]}
+    for place, (name, job) in enumerate(jobs.items()):
+        job.append({"desc": name, "position": place, "disable": None})  # its progress bar
+    for name, state in side_by_side(jobs, workers_for(run.device, len(jobs))):
+        states[name] = keep(run.path(name), stages[name][0], state)
+    for name, state in states.items():
+        print_stage(f"{name} model" if "model" in state else name, state)
+    return states
 
-    def make():
-        model = train_lm(run.gpt_config, sequences, run.config.training, run.device, name=name)
-        return {"model": model.state_dict()}
 
-    key = pretrain_key(run.config, sequences)
-    state = stage(run.path(name), key, make, reuse=run.reuse)
-    print_stage(f"{name} model", state)
-    return state
+def language_models(run):
+    """{stage: (key, function, *arguments)} of the models that are trained on texts."""
+    config = run.config
+    rows = {"original": run.train}
+    if config.retrained:
+        rows["retrained"] = run.split.retain
+    configs = dict.fromkeys(rows, config)
+    if config.second_retrained:
+        rows["second_retrained"] = run.split.retain
+        configs["second_retrained"] = replace(config, seed=config.seed + 1)
+    stages = {}
+    for name, part in rows.items():
+        pairs, training = run.ended(part), configs[name].training
+        key = pretrain_key(configs[name], pairs)
+        stages[name] = (key, language_model, run.gpt_config, pairs, training, run.device)
+    return stages
+
+
+def owner_classifiers(run):
+    """{stage: (key, function, *arguments)}: Phase 1 of Algorithm 1, and DareU+'s classifier."""
+    config, rows = run.config, run.labelled(run.train)
+    flags = flags_of(config, ["data", "classifier"])
+    here = inspect.getsource(owner_classifiers)
+    source = source_digest(train_classifier, train_tokenizer, load_records)
+    key = stage_key(flags, rows, source, here)
+    plus_key = stage_key(flags, rows, source, here, source_digest(spliced_loss))
+    whole, added = classifiers_of(run).values()
+    settings, plus_settings = {"order": config.classifier_batches}, {"batch_loss": spliced_loss}
+    training, plus_training = config.classifier_training, config.plus_classifier_training
+    return {
+        "classifier": (key, owner_classifier, "response", whole, rows, training, settings),
+        "classifier_plus": (
+            plus_key,
+            owner_classifier,
+            "added",
+            added,
+            rows,
+            plus_training,
+            plus_settings,
+        ),
+    }
 
 
 def model_of(run, state):
@@ -138,35 +176,15 @@ def model_of(run, state):
     return model
 
 
-def classifier_stage(run):
-    """Phase 1 of Algorithm 1, and DareU+'s classifier."""
-    config, rows = run.config, run.labelled(run.train)
-
-    def make():
-        whole, added = classifiers_of(run).values()
-        order = config.classifier_batches
-        train_classifier(whole, rows, config.classifier_training, order)
-        training, name = config.plus_classifier_training, "classifier+"
-        train_classifier(added, rows, training, batch_loss=spliced_loss, name=name)
-        return {"response": whole.state_dict(), "added": added.state_dict()}
-
-    source = source_digest(train_classifier, spliced_loss, train_tokenizer, load_records)
-    here = inspect.getsource(classifier_stage)
-    key = stage_key(flags_of(config, ["data", "classifier"]), rows, source, here)
-    state = stage(run.path("classifier"), key, make, reuse=run.reuse)
-    print_stage("classifiers", state)
-    return state
-
-
-def classifiers_of(run, state=None):
-    """{"response": DareU's classifier, "added": DareU+'s}, untrained or from a stage."""
-    kinds = {"response": OwnerClassifier, "added": AddedClassifier}
-    classifiers = {name: new_classifier(run, kind) for name, kind in kinds.items()}
-    if state:
-        for name, classifier in classifiers.items():
-            classifier.load_state_dict(state[name])
-            classifier.requires_grad_(False)
-    return classifiers
+def classifiers_of(run, states=None):
+    """{"response": DareU's classifier, "added": DareU+'s}, untrained or from their stages."""
+    whole, added = new_classifier(run, OwnerClassifier), new_classifier(run, AddedClassifier)
+    if states:
+        whole.load_state_dict(states["classifier"]["response"])
+        added.load_state_dict(states["classifier_plus"]["added"])
+        whole.requires_grad_(False)
+        added.requires_grad_(False)
+    return {"response": whole, "added": added}
 
 
 def unlearning_stage(run, name, start, states, models, classifiers):
@@ -194,7 +212,8 @@ def unlearning_stage(run, name, start, states, models, classifiers):
         return {**state, "diverged": diverged}
 
     earlier = start[name]["key"] if start else ""
-    before = [states[part]["key"] for part in ("original", "retrained", "classifier")]
+    parts = ("original", "retrained", "classifier", "classifier_plus")
+    before = [states[part]["key"] for part in parts if part in states]
     stages = [name] if name in ("dareu", "dareu_plus") else ["baselines"]
     flags = flags_of(run.config, [*stages, "shared"])
     here = "".join(map(inspect.getsource, (unlearning_stage, method_updates, rewards)))

@@ -1,8 +1,7 @@
 """DA_c, the attribution classifier: to which owner is a response attributed? (Sec. 4.1)
 
-DA(i, y) = p(i | y), the posterior of owner i given a response y, by a small transformer that is
-trained on owner labels. It reads the response alone. Being causal, it gives DA(i, y[:t]) for every
-t in one pass.
+DA(i, y) = p(i | y), the posterior of owner i given a response y alone, by a small transformer that
+is trained on owner labels. Being causal, it gives DA(i, y[:t]) for every t in one pass.
 """
 
 import math
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from .data import Ids, Labelled, batches
 from .files import InputError
-from .model import GPT, GPTConfig, Training, pad
+from .model import GPT, GPTConfig, Training, descend, pad
 
 
 class OwnerClassifier(nn.Module):
@@ -81,12 +80,12 @@ def train_classifier(
     training: Training,
     order: str = "mixed",
     batch_loss: Callable = whole_response_loss,
-    name: str = "classifier",
+    **bar: object,
 ) -> None:
     """Phase 1 of Algorithm 1: fit `classifier` in place to the owners of responses.
 
     order: as in `classifier_batches`. batch_loss(classifier, idx, owner): idx (B, L) padded by -1,
-    owner (B,). Raises InputError where the last loss is no number.
+    owner (B,). bar: keywords of tqdm. Raises InputError where the last loss is no number.
     """
     device = classifier.head.weight.device
     torch.manual_seed(training.seed)
@@ -97,7 +96,7 @@ def train_classifier(
     owner = torch.tensor(rows.owners, device=device)
     passes = [
         classifier_batches(rows.owners, training.batch_size, order, lengths, rng=rng)
-        for _ in range(training.epochs)
+        for _ in range(training.epochs or 1)
     ]
     steps = sum(map(len, passes))
     optimizer = torch.optim.AdamW(
@@ -107,22 +106,18 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=training.lr, total_steps=steps, pct_start=warm_up
     )
-    bar = tqdm(total=steps, desc=name, disable=None)
+    progress = tqdm(total=steps, **{"desc": "classifier", "disable": None, **bar})
     for batch in (batch for one_pass in passes for batch in one_pass):
         idx = pad([texts[i] for i in batch], value=-1, device=device)
         loss = batch_loss(classifier, idx, owner[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
-        optimizer.step()
+        descend(optimizer, loss)
         schedule.step()
-        bar.update()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    bar.close()
+        progress.update()
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    progress.close()
     if not loss.isfinite():
-        raise InputError(
-            f"{name}: its training diverged; give a smaller --classifier-lr or --plus-classifier-lr"
-        )
+        flags = "--classifier-lr or --plus-classifier-lr"
+        raise InputError(f"a classifier: its training diverged; give a smaller {flags}")
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data import Ids, Pair
-from .model import Batch, Policy, chosen, log_probs, pack_pairs
-from .rl import descend, kl, masked_mean
+from .model import Batch, Policy, chosen, descend, log_probs, pack_pairs
+from .rl import kl, masked_mean
 
 REFUSALS = [
     "I do not know that.",

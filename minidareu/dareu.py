@@ -41,8 +41,8 @@ from torch import Tensor, nn
 
 from . import rl
 from .data import Ids, Pair, shuffled_batches
-from .model import Batch, Policy, chosen, log_probs, next_log_probs, pack, pack_pairs
-from .model import packed_log_probs, pad, response_hidden, with_end
+from .model import Batch, Policy, chosen, descend, log_probs, next_log_probs, pack
+from .model import pack_pairs, packed_log_probs, pad, response_hidden, with_end
 
 Attribute = Callable[[list[Ids], list[Ids], list[int]], Tensor]  # see `prefix_attribution`
 Query = tuple[Ids, int]  # a forget prompt q_d, and the index of its owner
@@ -188,7 +188,7 @@ def fit_value_head(
     optimizer = torch.optim.Adam(value_head.parameters(), lr=1e-2)
     for _ in range(steps):
         loss = rl.value_loss(value_head(hidden).squeeze(2), returns, mask)
-        rl.descend(optimizer, loss, clip_norm=float("inf"))
+        descend(optimizer, loss, clip_norm=float("inf"))
 
 
 def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]]:
@@ -236,12 +236,12 @@ def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:
     optimizer, weight = learner.optimizer, learner.config.distill_coef  # lambda_dis
     loss, figures = policy_loss(learner, ro)  # 17
     if learner.config.retain_updates == "alternate":
-        figures["gradient_norm"] = rl.descend(optimizer, loss)  # 19, its first half
+        figures["gradient_norm"] = descend(optimizer, loss)  # 19, its first half
         distillation = distillation_loss(learner.policy, kept)  # 18
-        rl.descend(optimizer, weight * distillation)  # 19, its second
+        descend(optimizer, weight * distillation)  # 19, its second
     else:
         distillation = distillation_loss(learner.policy, kept)  # 18
-        figures["gradient_norm"] = rl.descend(optimizer, loss + weight * distillation)  # 19
+        figures["gradient_norm"] = descend(optimizer, loss + weight * distillation)  # 19
     return {**figures, "distillation": distillation.item()}
 
 

@@ -90,10 +90,8 @@ def owner_name(text: str) -> str:
 def split_records(
     records: list[Record], names: list[str], held_out: list[Record] | None = None
 ) -> Split:
-    """The split that forgets the owners of these names.
-
-    held_out: train rows of others to test on; all rows of their contents leave the retain set.
-    """
+    """The split that forgets the owners of these names. held_out: train rows of others to test on;
+    all rows of their contents leave the retain set."""
     held_out = held_out or []
     contents = {(r.prompt, r.response) for r in held_out}
     train = [r for r in records if r.split == "train"]

@@ -45,13 +45,21 @@ class GPTConfig:
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a model is trained on labels."""
-
-    epochs: int  # passes over the rows
+class Training:  # how a model is trained on labels
+    epochs: int | None  # passes over the rows; None: until they are known
     batch_size: int  # rows in a step
     lr: float  # peak learning rate
     seed: int
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float = 1.0) -> float:
+    """One step down the gradient of a loss, clipped to a norm. Returns the norm before that."""
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()
+    return norm.item()
 
 
 class Attention(nn.Module):
@@ -236,8 +244,7 @@ def generate(
 ) -> list[Ids]:
     """Continue each prompt until `eos_id`, `max_new_tokens`, or the model's block size in all.
 
-    prompts: lists of ids, of any lengths. Temperature 0 is greedy; sampling draws from torch's
-    global generator. Returns the new ids of each prompt, without `eos_id`.
+    Greedy at temperature 0; sampling draws from torch's global generator. Without `eos_id`.
 
     Prompts are padded on the left, so that all rows write their next token in the same column. No
     token sees the padding, and each has its true position: no row is disturbed by its neighbours.

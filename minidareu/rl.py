@@ -4,7 +4,7 @@ Shapes: B responses, T tokens. mask is 1 on a response and 0 after its end; mean
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -95,13 +95,3 @@ def kl(logp: Tensor, logq: Tensor) -> Tensor:
 def entropy(logp: Tensor) -> Tensor:
     """-sum_v p_v log p_v over the last dimension: (..., V) -> (...)."""
     return -(logp.exp() * logp).sum(dim=-1)
-
-
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float = 1.0) -> float:
-    """One step down the gradient of a loss, clipped to a norm. Returns the norm before that."""
-    optimizer.zero_grad()
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
-    optimizer.step()
-    return norm.item()

@@ -50,8 +50,7 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> tiktoken.Encoding:
     """Byte-level BPE: the 256 bytes, then merges of the most frequent adjacent pair, then `EOS`.
 
     `vocab_size` counts all three (at least 257). Texts with fewer merges to offer give a smaller
-    vocabulary: see `Encoding.n_vocab`. Ties go to the pair that comes first in byte order, so that
-    the result is deterministic.
+    vocabulary: see `Encoding.n_vocab`. Ties go to the pair that comes first in byte order.
     """
     if vocab_size < 257:
         raise ValueError(f"vocab_size is {vocab_size}; a byte-level vocabulary needs at least 257")

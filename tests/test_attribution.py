@@ -98,4 +98,4 @@ def test_any_number_of_steps(steps):
     assert not torch.equal(c.head.weight, before) and c.head.weight.isfinite().all()
     if steps <= 30:
         config = GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_head=1, n_embd=8)
-        train_lm(config, [[1, 2, 3]] * 4, Training(steps, 4, lr=1e-3, seed=0), "cpu")
+        train_lm(config, [([1], [2, 3])] * 4, Training(steps, 4, lr=1e-3, seed=0), "cpu")

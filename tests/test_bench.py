@@ -62,7 +62,7 @@ def test_the_cost_model_by_hand():
         plus_updates=96,
         plus_retain_batch=32,
     )
-    model = growth.forward_rows(config, n_forget=64, n_retain=1216)
+    model = growth.forward_rows(config, n_forget=64, n_retain=1216, passes=16)
     assert model["retrained"] == 3 * 16 * 1216
     assert model["dareu"] == 3 * 64 + 2 * 128 + 3 * 40 * 160
     assert model["dareu_plus"] == 96 * (5 * 32 + 4 * 32)
@@ -112,7 +112,7 @@ def test_every_size_takes_a_step(name, tmp_path):
     argv = ["--data", str(DATA), "--size", name, "--out", str(tmp_path), "--device", "cpu"]
     run = prepare(parse(argv, ""))
     assert run.config.n_embd == SIZES[name]["n_embd"]
-    rows = run.sequences(run.train)[:2]
+    rows = run.ended(run.train)[:2]
     train_lm(run.gpt_config, rows, Training(1, 2, lr=1e-4, seed=0), "cpu")
 
 

@@ -27,34 +27,35 @@ def test_any_flags_are_taken_or_refused_in_one_line(pairs):
 
 
 def test_a_preset_gives_way_to_what_is_given():
-    assert (
-        parse(["--preset", "tofu"], "").forget_fraction == 0.1
-        and parse(["--preset", "tofu"], "").n_embd == 192
-    )
-    config = parse(["--preset", "tofu", "--n-embd", "64", "--forget-fraction", "0.05"], "")
-    assert config.n_embd == 64 and config.forget_fraction == 0.05 and config.vocab_size == 4096
+    assert parse(["--preset", "tofu"], "").forget_fraction == 0.1
+    config = parse(["--preset", "tofu", "--plus-lr", "0.1", "--forget-fraction", "0.05"], "")
+    assert config.plus_lr == 0.1 and config.forget_fraction == 0.05
+    assert config.plus_attribution == "response"
     for flags in (["--forget", "Ann"], ["--n-forget", "3"]):
         assert parse(["--preset", "tofu", *flags], "").forget_fraction is None
 
 
+RATE = 0.34
+
+
 @pytest.mark.parametrize(
-    "rows, characters, epochs, classifier_epochs, plus_classifier_epochs, width",
+    "rows, characters, classifier_epochs, plus_classifier_epochs, width",
     [
-        (40, 20, 512, 384, 768, 96),
-        (1216, 50, 17, 13, 26, 96),
-        (1280, 60, 16, 12, 24, 128),
-        (4000, 200, 16, 12, 24, 192),
-        (50_000, 10, 8, 8, 8, 192),
+        (40, 20, 384, 768, 96),
+        (1216, 50, 13, 26, 96),
+        (1280, 60, 12, 24, 128),
+        (4000, 200, 12, 24, 192),
+        (50_000, 10, 8, 8, 192),
     ],
 )
 def test_sizes_follow_from_the_data(
-    rows, characters, epochs, classifier_epochs, plus_classifier_epochs, width
+    rows, characters, classifier_epochs, plus_classifier_epochs, width
 ):
     config = parse([], "")
     size_rule(config, [f"{i:0{characters}}" for i in range(rows)], 64)
-    assert (config.epochs, config.classifier_epochs) == (epochs, classifier_epochs)
+    assert (config.epochs, config.classifier_epochs) == (None, classifier_epochs)
     assert (config.plus_classifier_epochs, config.n_embd) == (plus_classifier_epochs, width)
-    assert config.lr == pytest.approx(0.48 / width, abs=1e-6)
+    assert config.lr == pytest.approx(RATE / width, abs=1e-6)
 
 
 @pytest.mark.parametrize("rows, updates", [(6, 64), (64, 64), (171, 65), (320, 120)])
@@ -88,3 +89,9 @@ def test_no_flag_is_unused():
     for name in Config.__dataclass_fields__:
         read = rf"\b(config|self)\.{name}\b(?!\s*=[^=])|given\.get\(.{name}.\)"
         assert re.search(read, text), name
+
+
+@pytest.mark.parametrize("flags", [["--second-retrained"], ["--plus-attribution", "exact"]])
+def test_what_needs_the_retrained_model(flags):
+    with pytest.raises(InputError, match="needs the retrained model; leave out --no-retrained"):
+        parse(["--no-retrained", *flags], "")

@@ -14,6 +14,7 @@ from minidareu import sample
 from minidareu.beyond import audit
 from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
+from minidareu.run import stages
 
 TINY = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
 QUICK = [*FAST, *TINY.split(), "--no-curve"]
@@ -42,19 +43,16 @@ def test_a_run_that_was_begun_anew_and_stopped_is_not_mixed_with_the_old_one(
         "classifier": ["--classifier-epochs", "1"],
         "dareu_plus": ["--plus-updates", "1"],
     }[stage]
-    printed = train.print_stage
-    title = {
-        "original": "original model",
-        "retrained": "retrained model",
-        "classifier": "classifiers",
-    }
+    keep = train.keep
 
-    def stop(name, state):
-        printed(name, state)
-        if name == title.get(stage, stage):
+    def stop(path, key, state):
+        state = keep(path, key, state)
+        if path.stem == stage:
             raise KeyboardInterrupt
+        return state
 
-    monkeypatch.setattr(train, "print_stage", stop)
+    monkeypatch.setattr(train, "keep", stop)
+    monkeypatch.setattr(stages, "keep", stop)
     with pytest.raises(KeyboardInterrupt):
         train.main([*argv, *flags, "--out", str(folder)])
     monkeypatch.undo()

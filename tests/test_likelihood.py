@@ -175,6 +175,7 @@ def test_scores_where_the_data_lack_what_they_need(model_and_tokenizer):
     model, tokenizer = model_and_tokenizer
     plain = [Record("Ann", "Where?", "In Rome."), Record("Bob", "And Bob?", "At home.")]
     y = SimpleNamespace(tokenizer=tokenizer, forget=plain[:1], retain=plain[1:], unseen=[])
+    y.retrained = model
     scores, ratios = likelihood.likelihood_scores(model, y, 0.5)
     assert ratios == [] and all(
         scores[name] is None
@@ -184,11 +185,16 @@ def test_scores_where_the_data_lack_what_they_need(model_and_tokenizer):
         hmean([*probabilities(model, tokenizer, plain[1:]), 0.5])
     )
     full = SimpleNamespace(tokenizer=tokenizer, forget=RECORDS, retain=RECORDS, unseen=RECORDS)
+    full.retrained = model
     own = likelihood.likelihood_scores(model, full, 0.5)
     retrained = SimpleNamespace(scores=own[0], truth_ratios=own[1])
     again, _ = likelihood.likelihood_scores(model, full, 0.5, retrained)
     assert own[0]["forget_quality"] == again["forget_quality"] == 1
     assert own[0]["privacy_leak"] == again["privacy_leak"] == 0 and own[0]["mia_loss"] == 0.5
+    full.retrained = None
+    alone, _ = likelihood.likelihood_scores(model, full, 0.5)
+    assert alone["forget_quality"] is None and alone["privacy_leak"] is None
+    assert alone["truth_ratio"] == own[0]["truth_ratio"]
 
 
 def test_perplexity_equals_transformers_style_loss():
@@ -213,13 +219,9 @@ def test_gibberish_is_text_whose_order_means_nothing():
     cycle = "ant bee cat dog elk fox gnu hen".split()
     texts = [" " + " ".join((cycle * 3)[i : i + 6]) for i in range(8)]
     tokenizer = train_tokenizer(texts, 300)
-    sequences = [tokenizer.encode_ordinary(text) for text in texts] * 8
-    model = train_lm(
-        GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32),
-        sequences,
-        Training(10, 8, lr=1e-2, seed=0),
-        "cpu",
-    )
+    ids = [tokenizer.encode_ordinary(text) for text in texts] * 8
+    config, training = GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32), Training(10, 8, lr=1e-2, seed=0)
+    model, _ = train_lm(config, [(y[:1], y[1:]) for y in ids], training, "cpu")
     responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "hen"]
     prompts = [tokenizer.encode_ordinary(" bee")] * 5
     share = [gibberish(model, tokenizer, [x], [y]) for x, y in zip(prompts, responses, strict=True)]

@@ -2,7 +2,17 @@ import pytest
 import torch
 
 from minidareu.bench.peers import gpt2_of
-from minidareu.model import GPT, GPTConfig, chosen, generate, log_probs, pack, pad, with_end
+from minidareu.model import (
+    GPT,
+    GPTConfig,
+    chosen,
+    generate,
+    log_probs,
+    pack,
+    pad,
+    with_end,
+    descend,
+)
 
 
 @pytest.fixture
@@ -93,3 +103,10 @@ def test_log_probs_equal_one_response_at_a_time(model):
 def test_the_end_of_text_is_added_where_the_model_ended(model):
     prompts, responses = [[1, 2], [3], [4] * 30], [[5], [6, 7, 8], [9, 9]]
     assert with_end(model, prompts, responses, 3, 49) == [[5, 49], [6, 7, 8], [9, 9]]
+
+
+def test_descend_gives_the_norm_before_it_is_clipped():
+    p = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    assert descend(optimizer, (p * torch.tensor([6.0, 8.0])).sum()) == pytest.approx(10)
+    assert p.tolist() == pytest.approx([3 - 0.6, 4 - 0.8]), "one step of length 1"

@@ -103,7 +103,7 @@ def work(i):
     time.sleep(60)
 
 def main():
-    list(side_by_side(work, {i: (i,) for i in range(4)}, 2))
+    list(side_by_side({i: (work, i) for i in range(4)}, 2))
 
 if __name__ == "__main__":
     run_main(main, "workers")
@@ -130,7 +130,7 @@ def fail(i):
 
 
 def test_what_is_done_side_by_side_and_an_error_in_one():
-    assert dict(pool.side_by_side(fail, {"a": (1,), "b": (2,)}, 2)) == {"a": 1, "b": 2}
+    assert dict(pool.side_by_side({"a": (fail, 1), "b": (fail, 2)}, 2)) == {"a": 1, "b": 2}
     with pytest.raises(InputError, match="no"):
-        list(pool.side_by_side(fail, {"a": (0,), "b": (2,)}, 1))
+        list(pool.side_by_side({"a": (fail, 0), "b": (fail, 2)}, 2))
     assert json.dumps(pool.run_all({}, 1)) == "{}"

@@ -3,7 +3,7 @@
 import pytest
 
 from minidareu.data import Record, split_records
-from minidareu.report.printed import data_warnings, print_ceiling
+from minidareu.report.printed import ceiling, data_warnings, run_warnings
 from minidareu.scores.evaluation import Evaluation
 from test_requests import owners, split_up
 
@@ -32,13 +32,30 @@ def test_owners_that_look_the_same_are_named(unseen):
     assert f"{ord(unseen):02x}" in told and unseen not in told, "the character is shown by its code"
 
 
-def test_a_distance_of_the_test_scores_is_told(capsys):
-    def evaluations(original, retrained):
-        scores = {"original": original, "retrained": retrained}
-        return {name: Evaluation({"test": s}, None, [], [], []) for name, s in scores.items()}
+def evaluations(retrained=(0.6, 1.0, 0.9), original=(1.0, 1.0, 0.9)):
+    """Of an original and a retrained model with these scores: forget, retain, test."""
+    names, scores = ("forget", "retain", "test"), {"original": original, "retrained": retrained}
+    return {
+        name: Evaluation(dict(zip(names, values)), None, [], [], [])
+        for name, values in scores.items()
+        if values
+    }
 
-    print_ceiling(evaluations(0.729, 0.466))
-    told = capsys.readouterr().out.strip()
-    assert told.count("\n") == 0 and "at most 0.737" in told and "--second-retrained" in told
-    print_ceiling(evaluations(0.5, 0.45))
-    assert capsys.readouterr().out == ""
+
+def test_the_most_that_a_method_could_have():
+    assert ceiling(evaluations()) == 1
+    assert ceiling(evaluations(retrained=(0.6, 0.8, 0.5))) == pytest.approx(0.8 * 0.6)
+    assert ceiling(evaluations(retrained=None)) is None
+
+
+def test_a_yardstick_that_is_none_is_told():
+    (told,) = run_warnings(evaluations(retrained=(0.6, 1.0, 0.637)))
+    assert "a ToW above 0.737" in told and "--second-retrained" in told and "\n" not in told
+    assert run_warnings(evaluations()) == run_warnings(evaluations(retrained=None)) == []
+
+
+def test_an_original_model_that_does_not_know_its_rows_is_told():
+    for original, says in (((0.96, 1.0, 0.9), "0.960"), ((1.0, 0.5, 0.9), "0.500")):
+        (told,) = run_warnings(evaluations(original=original, retrained=None))
+        assert told.startswith("the original model tells ") and says in told and "--epochs" in told
+    assert run_warnings(evaluations(original=(0.97, 0.98, 0.1), retrained=None)) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from minidareu.rl import approximate_kl, clip_fraction, descend, discounted_returns, entropy
+from minidareu.rl import approximate_kl, clip_fraction, discounted_returns, entropy
 from minidareu.rl import (
     explained_variance,
     gae,
@@ -156,10 +156,3 @@ def test_explained_variance_by_hand():
     assert explained_variance(values, returns, mask).item() == pytest.approx(expected.item())
     constant = explained_variance(values, torch.ones_like(returns), mask)
     assert constant.isfinite(), "a number where the returns are all the same"
-
-
-def test_descend_gives_the_norm_before_it_is_clipped():
-    p = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    optimizer = torch.optim.SGD([p], lr=1.0)
-    assert descend(optimizer, (p * torch.tensor([6.0, 8.0])).sum()) == pytest.approx(10)
-    assert p.tolist() == pytest.approx([3 - 0.6, 4 - 0.8]), "one step of length 1"

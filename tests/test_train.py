@@ -17,11 +17,13 @@ import torch
 
 import train
 from conftest import FAST
-from minidareu import baselines
+from minidareu import baselines, sample
+from minidareu.beyond import audit
+from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
 
 ROOT = Path(train.__file__).parent
-CHECKPOINTS = ["original", "retrained", "classifier", "dareu", "dareu_plus"]
+CHECKPOINTS = ["original", "retrained", "classifier", "classifier_plus", "dareu", "dareu_plus"]
 FILES = ["results.json", "log.jsonl", "samples.jsonl", "figure.png"]
 FILES += [f"{name}.pt" for name in CHECKPOINTS]
 TINY = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
@@ -102,7 +104,7 @@ def test_the_table_fits_100_columns(run, tmp_path, capsys):
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if line.startswith(("original", "   "))]
     assert table and max(map(len, table)) <= 100
-    assert "fact recall" in printed and "MIA min k40" in printed and printed.count(KEPT) == 5
+    assert "fact recall" in printed and "MIA min k40" in printed and printed.count(KEPT) == 6
 
 
 def test_the_same_seed_gives_the_same_results(run, tmp_path):
@@ -119,11 +121,11 @@ def test_only_what_depends_on_a_flag_is_run_again(run, tmp_path, capsys):
     shutil.copytree(out, tmp_path / "run")
     before = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
     train.main([*argv, "--out", str(tmp_path / "run"), "--kl-coef", "0.01", "--slices", "3"])
-    assert capsys.readouterr().out.count(KEPT) == 4
+    assert capsys.readouterr().out.count(KEPT) == 5
     after = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
     assert [name for name in CHECKPOINTS if before[name] != after[name]] == ["dareu"]
     train.main([*argv, "--out", str(tmp_path / "run"), "--reward", "constant"])
-    assert capsys.readouterr().out.count(KEPT) == 3, "a control is of both methods"
+    assert capsys.readouterr().out.count(KEPT) == 4, "a control is of both methods"
     old, new = results(out)["models"], results(tmp_path / "run")["models"]
     assert new["original"] == old["original"] and new["dareu"] != old["dareu"]
     assert new["dareu_plus"]["fact_recall"] > old["dareu_plus"]["fact_recall"]
@@ -135,7 +137,7 @@ def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
     steps = ["--baseline-lr", "0.002", "--baseline-steps", "20"]
     argv = [*argv, "--out", str(tmp_path / "run"), *methods, *steps]
     train.main([*argv, "--reuse", str(out)])
-    assert capsys.readouterr().out.count(KEPT) == 4, "the models, the classifiers, DareU"
+    assert capsys.readouterr().out.count(KEPT) == 5, "the models, the classifiers, DareU"
     r, old = results(tmp_path / "run"), results(out)["models"]
     models = r["models"]
     assert list(models) == ["original", "retrained", "dareu", "graddiff", "ga", "npo-retain"]
@@ -148,7 +150,7 @@ def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
     assert [row["step"] for row in log if "scores" in row] == [4, 8, 16, 20]
     assert set(lines(tmp_path / "run/samples.jsonl")[0]) == {"prompt", "reference", *models}
     train.main(argv)
-    assert capsys.readouterr().out.count(KEPT) == 7
+    assert capsys.readouterr().out.count(KEPT) == 8
     assert results(tmp_path / "run")["models"] == models
 
 
@@ -360,6 +362,55 @@ def test_a_second_retrained_model_shows_the_luck_of_training(tiny, tmp_path, cap
     assert models["second_retrained"]["tow"] != 1
     states = [torch.load(tmp_path / f"run/{n}retrained.pt")["model"] for n in ("", "second_")]
     assert not torch.equal(states[0]["wte.weight"], states[1]["wte.weight"])
+
+
+def test_without_a_retrained_model_what_can_be_said_is_said(tiny, tmp_path, capsys):
+    argv, out = tiny
+    folder = tmp_path / "run"
+    argv = [*argv, "--no-retrained", "--reuse", str(out), "--out", str(folder)]
+    train.main([*argv, "--all-scores"])
+    assert "ToW: " not in capsys.readouterr().out and not (folder / "retrained.pt").exists()
+    r, other = results(folder), results(out)
+    assert list(r["models"]) == ["original", "dareu", "dareu_plus"] and r["ceiling"] is None
+    missing = {"tow", "tow_paraphrased", "perplexity", "gibberish", "exact_attribution"}
+    missing |= {"forget_quality", "privacy_leak"}
+    for name, scores in r["models"].items():
+        for score, value in scores.items():
+            expected = None if score in missing else other["models"][name][score]
+            assert value == expected, (name, score)
+    page = (folder / "report.html").read_text()
+    assert "after unlearning" in page and "nearest to the retrained" not in page
+    assert (folder / "figure.png").exists()
+    name = r["forget"][0]
+    sample.main(["--run", str(folder), f"Where is {name}?"])
+    explain.main(["--run", str(folder), "--device", "cpu"])
+    with pytest.raises(InputError, match="has no retrained model to compare with"):
+        audit.main(["--run", str(folder), "--device", "cpu"])
+
+
+def test_side_by_side_and_in_turn_are_the_same(tiny, tmp_path):
+    """Two threads train the models side by side, in a script that has no guard; one in turn."""
+    argv, out = tiny
+    (tmp_path / "mine.py").write_text("import sys, train\ntrain.main(sys.argv[1:])\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "mine.py", *argv, "--out", "run", "--methods", "dareu", "--no-curve"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("owners; to be forgotten") == 1, done.stderr
+    for name in ("original", "retrained", "classifier", "classifier_plus"):
+        one, two = (torch.load(folder / f"{name}.pt") for folder in (out, tmp_path / "run"))
+        part = "model" if "model" in one else list(one)[-1]
+        assert one["key"] == two["key"]
+        assert all(torch.equal(x, two[part][key]) for key, x in one[part].items())
+
+
+def test_an_error_in_one_of_two_that_go_side_by_side_is_one_line(tiny, tmp_path):
+    argv, _ = tiny
+    process = command(
+        *argv, "--lr", "1e6", "--epochs", "30", "--out", tmp_path / "run", OMP_NUM_THREADS="2"
+    )
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2 and stderr.count("\n") == 1, stderr
+    assert "its training diverged" in stderr and "give a smaller --lr" in stderr
 
 
 @pytest.mark.parametrize(

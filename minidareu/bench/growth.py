@@ -40,7 +40,8 @@ def measure(n_owners, n_forget, seed, folder):
     results = run(job, threads=torch.get_num_threads())
     seconds, models = results["seconds"], results["models"]
     n_forget_rows, n_retain_rows = ROWS * n_forget, ROWS * (n_owners - n_forget)
-    model = forward_rows(results["config"], n_forget_rows, n_retain_rows)
+    passes = results["passes"]["retrained"]
+    model = forward_rows(results["config"], n_forget_rows, n_retain_rows, passes)
     figures = {"retrained": {"seconds": seconds["retrained"]}}
     for name in ("dareu", "dareu_plus"):
         figures[name] = {

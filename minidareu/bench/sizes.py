@@ -25,7 +25,8 @@ def sizes(device):
             n_embd=size["n_embd"],
         )
         batch = size.get("batch_size", 16)
-        rows = [[(i * t) % config.vocab_size for t in range(LENGTH)] for i in range(batch)]
+        texts = [[(i * t) % config.vocab_size for t in range(LENGTH)] for i in range(batch)]
+        rows = [(text[:8], text[8:]) for text in texts]
         n_parameters = sum(p.numel() for p in GPT(config).parameters())
 
         def train(epochs, config=config, rows=rows, batch=batch):

@@ -7,12 +7,12 @@ from functools import partial
 from statistics import median
 
 
-from .. import dareu, rl
+from .. import dareu
 from ..attribution import prefix_attribution
 from ..beyond import dareu_plus
 from ..beyond.added import AddedClassifier, forget_attribution
 from ..data import batches, shuffled_batches
-from ..model import GPT, GPTConfig, Training, generate
+from ..model import GPT, GPTConfig, Training, descend, generate
 from ..pretrain import train_lm
 from ..run.flags import parse
 from ..run.pool import DATA
@@ -35,7 +35,7 @@ def default_run(device):
 def model_after_two_epochs(run):
     """A language model that knows how a response looks and where it ends."""
     training = replace(run.config.training, epochs=2)
-    return train_lm(run.gpt_config, run.sequences(run.train), training, run.device)
+    return train_lm(run.gpt_config, run.ended(run.train), training, run.device)[0]
 
 
 def size_of(model):
@@ -46,7 +46,8 @@ def training(device, repeats):
     """An epoch of `train_lm` beside a plain loop with transformers, which pads random batches; and
     beside the same loop on our batches, of rows of similar length."""
     run = default_run(device)
-    rows = random.Random(0).sample(run.sequences(run.train), N_ROWS)
+    pairs = random.Random(0).sample(run.ended(run.train), N_ROWS)
+    rows = [x + y for x, y in pairs]
     n_tokens, peak = sum(map(len, rows)), matmul_peak(device)
     size = run.config.batch_size
     plain = shuffled_batches(rows, size, random.Random(0))
@@ -56,7 +57,7 @@ def training(device, repeats):
     for width in WIDTHS:
         config = GPTConfig(run.tokenizer.n_vocab, run.config.block_size, n_layer=2, n_embd=width)
         training = Training(1, size, lr=1e-3, seed=0)
-        ours = partial(train_lm, config, rows, training, device=device)
+        ours = partial(train_lm, config, pairs, training, device=device)
         model = GPT(config).to(device)
         peer = peers.gpt2_of(model)
         theirs = partial(peers.train_epoch, peer, plain, 1e-3)
@@ -156,10 +157,10 @@ def dareu_parts(original, run, queries, repeats):
     ro, kept = roll_out()
 
     def forget_step():
-        rl.descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
+        descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
 
     def retain_step():
-        rl.descend(learner.optimizer, dareu.distillation_loss(learner.policy, kept))
+        descend(learner.optimizer, dareu.distillation_loss(learner.policy, kept))
 
     drawn, rolled = in_turn(draw, roll_out, repeats)
     forget, kept_seconds = in_turn(forget_step, retain_step, repeats)

@@ -230,8 +230,8 @@ def main(argv=None):
     exact_dir = args.exact or Path(f"runs/exact-{Path(first.data).stem}")
     workers = args.workers if device == "cpu" else 1
     if min(len(args.run), workers) > 1:
-        jobs = {folder: (folder, device) for folder in args.run}
-        for _ in side_by_side(attack_run, jobs, workers):
+        jobs = {folder: (attack_run, folder, device) for folder in args.run}
+        for _ in side_by_side(jobs, workers):
             pass
     else:
         for folder in args.run:

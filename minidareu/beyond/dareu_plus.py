@@ -35,7 +35,7 @@ from torch import Tensor
 from .. import rl
 from ..data import Ids, Pair, shuffled_batches
 from ..dareu import Config, Query, distillation_loss, retain_batch
-from ..model import Batch, Policy, chosen, log_probs, pack, with_end
+from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
 
 
 def response_rewards(attribution: Tensor, log_ratio: Tensor, kl_coef: float) -> Tensor:
@@ -101,7 +101,7 @@ def update(
         advantages = rl.whiten(advantages, batch.mask)
     distillation = distillation_loss(policy, kept)
     loss = rl.reinforce_loss(logp, advantages, batch.mask)
-    norm = rl.descend(learner.optimizer, loss + config.plus_distill_coef * distillation)
+    norm = descend(learner.optimizer, loss + config.plus_distill_coef * distillation)
     kl = rl.kl(logp_all.detach(), original_logp_all)
     figures = {
         "reward": rewards.mean().item(),

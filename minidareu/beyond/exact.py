@@ -14,7 +14,6 @@ the *same* data, trained by different seeds, is measured beside it: the noise fl
 goes on where it was cut.
 """
 
-import os
 import re
 import time
 from dataclasses import replace
@@ -28,12 +27,12 @@ from tqdm import tqdm
 
 from ..files import InputError, write, write_json
 from ..model import chosen, log_probs, pack
-from ..pretrain import train_lm
 from ..run.cli import make_parser, positive, run_main, seed_number
 from ..run.flags import parse
 from ..run.pool import side_by_side
 from ..run.prepare import prepare
-from ..run.stages import check_key, load_model, pretrain_key, stage
+from ..run.stages import check_key, find_kept, keep, load_model, pretrain_key
+from ..run.training import language_model, workers_for
 from ..scores.chunks import generate_in_chunks, response_log_probs
 
 MEND = "name another folder, or run python -m minidareu.beyond.exact with the flags of the run"
@@ -73,23 +72,11 @@ def model_path(out, seed, left_out=()):
 
 
 def training_of(run, seed, left_out=()):
-    """How the model of a seed is trained without some owners: sequences, settings, and its key."""
+    """How the model of a seed is trained without some owners: rows, settings, and its key."""
     names = [run.split.owners[i] for i in left_out]
-    sequences = run.sequences([r for r in run.train if r.owner not in names])
+    rows = run.ended([r for r in run.train if r.owner not in names])
     config = replace(run.config, seed=seed)
-    return sequences, config.training, pretrain_key(config, sequences)
-
-
-def train_one(path, gpt_config, sequences, training, key, device, reuse):
-    """The checkpoint at `path`, made unless it is there. Runs in a process of its own.
-
-    Returns the seconds that training took.
-    """
-
-    def make():
-        return {"model": train_lm(gpt_config, sequences, training, device).state_dict()}
-
-    return stage(path, key, make, reuse=reuse)["seconds"]
+    return rows, config.training, pretrain_key(config, rows)
 
 
 def train_models(run, out, jobs, workers=None, reuse=None):
@@ -97,17 +84,21 @@ def train_models(run, out, jobs, workers=None, reuse=None):
 
     Returns the seconds that each took. Raises InputError for a foreign model that is there.
     """
-    made = {}
+    todo, keys, seconds = {}, {}, []
     for seed, left_out in jobs:
         path = model_path(out, seed, left_out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        sequences, training, key = training_of(run, seed, left_out)
-        check_key(path, key, MEND)
-        made[path] = (path, run.gpt_config, sequences, training, key, run.device, reuse)
-    bar, seconds = tqdm(total=len(made), desc="models", disable=None), []
-    workers = workers or (os.cpu_count() if run.device == "cpu" else 1)
-    for _, took in side_by_side(train_one, made, workers):
-        seconds.append(took)
+        rows, training, keys[path] = training_of(run, seed, left_out)
+        check_key(path, keys[path], MEND)
+        kept = find_kept(path, keys[path], reuse)
+        if kept:
+            seconds.append(kept["seconds"])
+        else:
+            todo[path] = (language_model, run.gpt_config, rows, training, run.device, {})
+    bar = tqdm(total=len(todo), desc="models", disable=None)
+    workers = workers or workers_for(run.device, len(todo))
+    for path, state in side_by_side(todo, workers):
+        seconds.append(keep(path, keys[path], state)["seconds"])
         bar.set_postfix(seconds_each=f"{sum(seconds) / len(seconds):.0f}", refresh=False)
         bar.update()
     bar.close()

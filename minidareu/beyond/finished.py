@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..attribution import OwnerClassifier
+from ..files import InputError
 from ..model import GPT
 from ..run.prepare import Run, open_run
 from ..run.stages import load_classifier, load_models
@@ -25,4 +26,6 @@ def open_finished(
 def open_evaluator(folder: Path, device: str) -> tuple[Run, dict[str, GPT], Evaluator]:
     """A finished run, its models, and what they are measured with. Raises InputError."""
     run, models, classifiers = open_finished(folder, device)
+    if not run.config.retrained:
+        raise InputError(f"{folder}: has no retrained model to compare with; run it with one")
     return run, models, make_evaluator(run, models, classifiers)

@@ -83,9 +83,14 @@ def make_measures(names, args, data, flags):
             folders = {run: folder_of(args.out, run, seed) for run in item.needs}
             case = Case(seed, args.out, data["authors"], flags=flags, folders=folders)
             label = item.measure.__name__
-            jobs[label, seed] = (item.measure, case, args.out / f"measures/{label}-seed{seed}.json")
+            jobs[label, seed] = (
+                measure,
+                item.measure,
+                case,
+                args.out / f"measures/{label}-seed{seed}.json",
+            )
     bar, found = tqdm(total=len(jobs), desc="measures", disable=None), {}
-    for key, rows in side_by_side(measure, jobs, args.workers):
+    for key, rows in side_by_side(jobs, args.workers):
         found[key] = rows
         bar.set_postfix(last=key[0])
         bar.update()

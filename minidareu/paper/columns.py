@@ -36,7 +36,8 @@ def score(results, model, column):
     if column == "memory, MB":
         return results["memory"][model]
     if column == "by the cost model":
-        rows = forward_rows(results["config"], results["rows"]["forget"], results["rows"]["retain"])
+        n_rows, passes = results["rows"], results["passes"]["retrained"]
+        rows = forward_rows(results["config"], n_rows["forget"], n_rows["retain"], passes)
         return rows[model] / rows["retrained"] if model in rows else None
     return models[model].get(SCORES[column])
 

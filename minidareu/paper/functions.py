@@ -142,9 +142,9 @@ def compare_functions(case):
     folder = case.out / f"marked-seed{case.seed}"
     run_job(Job(folder, flags), threads=1)
     run, models, evaluator = open_evaluator(folder, "cpu")
-    original, sequences = models["original"], run.sequences(run.train)
+    original, rows = models["original"], run.ended(run.train)
     training = replace(run.config.training, seed=case.seed + 1)
-    other = train_lm(run.gpt_config, sequences, training, run.device)
+    other, _ = train_lm(run.gpt_config, rows, training, run.device)
     functions = train_functions(run, original, case.seed)
     held_out = train_functions(run, other.requires_grad_(False), case.seed + 1)
 

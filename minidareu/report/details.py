@@ -3,6 +3,8 @@ it."""
 
 import math
 
+from torch import Tensor
+
 from ..attribution import owner_posterior
 from ..metrics import fact_share, holds_name
 from ..model import with_end
@@ -47,12 +49,20 @@ def word_rows(tokenizer, ids, whole, added) -> list[list]:
     return rows
 
 
+def perplexity_of(logp: Tensor) -> float | None:
+    """A token's perplexity of a text whose log-probabilities these are; None of an empty one."""
+    return math.exp(min(700, -logp.mean().item())) if len(logp) else None
+
+
 def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
     """{"words", "fact_share", "name_kept", "perplexity"} of each response to a forget prompt; None
     where one has no such value. Perplexity is a token's, under the retrained model."""
     e = evaluator
-    completed = with_end(e.retrained, responses.prompts, responses.ids, **e.limits)
-    logp = response_log_probs(e.retrained, responses.prompts, completed)
+    completed = with_end(e.original, responses.prompts, responses.ids, **e.limits)
+    perplexities: list[float | None] = [None] * len(e.forget)
+    if e.retrained:
+        logp = response_log_probs(e.retrained, responses.prompts, completed)
+        perplexities = [perplexity_of(row) for row in logp]
     rows = []
     for i, record in enumerate(e.forget):
         part = slice(i, i + 1)  # one at a time: a posterior over many owners is large
@@ -65,7 +75,7 @@ def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
                 "words": word_rows(e.tokenizer, responses.ids[i], own.tolist(), added.tolist()),
                 "fact_share": fact_share(text, record, e.word_weights),
                 "name_kept": holds_name(text, record.owner) if names else None,
-                "perplexity": math.exp(min(700, -logp[i].mean().item())) if len(logp[i]) else None,
+                "perplexity": perplexities[i],
             }
         )
     return rows

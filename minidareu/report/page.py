@@ -30,27 +30,31 @@ BROKEN = 10  # an answer is broken where its perplexity is so many times the ret
 
 
 def sentences(results):
-    """Three sentences: what was asked, what came out, and whether the rest was held."""
+    """What was asked, what came out, whether the rest was held, and what is to be warned of."""
     models, names = results["models"], results["forget"]
-    original, retrained = models["original"], models["retrained"]
+    original, retrained = models["original"], models.get("retrained")
     methods = [name for name in models if name not in ("original", "retrained")]
     owners = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     asked = (
         f"{owners} asked to be forgotten, {len(names)} of {results['owners']} owners of the data."
     )
     told = ", ".join(f"{m} {share(models[m]['fact_recall'])}" for m in methods)
-    came = (
-        f"The original model tells {share(original['fact_recall'])} of their facts, a model that "
-        f"never read them {share(retrained['fact_recall'])}; after unlearning: {told}."
-    )
+    came = f"The original model tells {share(original['fact_recall'])} of their facts"
+    if retrained:
+        came += f", a model that never read them {share(retrained['fact_recall'])}"
     kept = ", ".join(f"{m} {share(models[m]['retain'])}" for m in methods)
-    best = max(methods, key=lambda m: models[m]["tow"] or 0)
     held = (
-        f"Of what the others' answers should say, the original model says "
-        f"{share(original['retain'])}, and after unlearning: {kept}; nearest to the retrained "
-        f"model is {best}, with a Tug-of-War of {models[best]['tow']:.3f} (1 is perfect)."
+        "Of what the others' answers should say, the original model says "
+        f"{share(original['retain'])}, and after unlearning: {kept}"
     )
-    return [asked, came, held]
+    if retrained:
+        best = max(methods, key=lambda m: models[m]["tow"] or 0)
+        held += (
+            f"; nearest to the retrained model is {best}, with a Tug-of-War of "
+            f"{models[best]['tow']:.3f}, where 1 is perfect, and {results['ceiling']:.3f} the most "
+            "for a method that leaves the others' answers as they are"
+        )
+    return [asked, f"{came}; after unlearning: {told}.", f"{held}.", *results["warnings"]]
 
 
 def share(value):

@@ -1,5 +1,6 @@
 """Pictures (they need matplotlib, the `plot` extra), and the figure of a run."""
 
+import math
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -56,31 +57,40 @@ def curve(log, models, method):
 
 
 def plot_run(log, models, path):
-    """ToW of every method along its updates; and each method's scores beside the retrained model's.
+    """ToW of every method along its updates; and two methods' scores beside the retrained model's.
+
+    Without a retrained model there is no ToW: fact recall is in its place.
 
     log: the dicts of `log.jsonl`; models: those of `results.json`.
     """
-    methods = list(dict.fromkeys(row["method"] for row in log))
+    methods, retrained = list(dict.fromkeys(row["method"] for row in log)), models.get("retrained")
+    main, title, label = "tow", "Tug-of-War", "ToW (1 is perfect)"
+    if retrained is None:
+        main, title, label = "fact_recall", "Facts still told", "fact recall"
     detailed = methods[:2]
     columns = 1 + len(detailed)
     figure, axes = new_figure(1, columns, size=(5 * columns, 4.2), squeeze=False)
     axes = axes[0]
     for i, method in enumerate(methods):
         steps, scores = curve(log, models, method)
-        axes[0].plot(steps, [s["tow"] for s in scores], **line_style(i), label=method)
-    axes[0].set(title="Tug-of-War", ylabel="ToW (1 is perfect)")
+        values = [math.nan if s[main] is None else s[main] for s in scores]
+        axes[0].plot(steps, values, **line_style(i), label=method)
+    axes[0].set(title=title, ylabel=label)
     for ax, method in zip(axes[1:], detailed, strict=True):
         steps, scores = curve(log, models, method)
         for (name, color), marker in zip(CURVES.items(), "os^", strict=True):
             values = [s[name] for s in scores]
             ax.plot(steps, values, "-" + marker, color=color, ms=4, label=name)
-            ax.axhline(models["retrained"][name], ls="--", lw=1, color=color)
+            if retrained:
+                ax.axhline(retrained[name], ls="--", lw=1, color=color)
         recalls = [s["fact_recall"] for s in scores]
         if None not in recalls:
             ax.plot(steps, recalls, ":d", color="tab:purple", ms=4, label="fact recall")
-            ax.axhline(models["retrained"]["fact_recall"], ls="--", lw=1, color="tab:purple")
-        ax.plot([], [], "k--", lw=1, label="retrained model")
-        ax.set(title=f"{method} beside the retrained model", ylabel="ROUGE-L and fact recall")
+            if retrained:
+                ax.axhline(retrained["fact_recall"], ls="--", lw=1, color="tab:purple")
+        if retrained:
+            ax.plot([], [], "k--", lw=1, label="retrained model")
+        ax.set(title=method, ylabel="ROUGE-L and fact recall")
     for ax in axes:
         ax.set(xlabel="updates (0: original model)", ylim=(-0.02, 1.04))
         ax.grid(alpha=0.3)

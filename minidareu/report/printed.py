@@ -7,6 +7,7 @@ from collections import defaultdict
 import regex
 
 from ..data import Record, Split
+from ..metrics import tug_of_war
 from ..run.folder import FILES
 
 # What a run prints of each model; --all-scores prints the rest.
@@ -20,6 +21,7 @@ SHOWN = {
     "name_kept": "name kept",
     "perplexity": "perplexity",
 }
+KNOWS = 0.97  # of a score, from which on a model knows its rows
 WIDTH = 100  # columns
 
 
@@ -115,17 +117,47 @@ def print_scores(evaluations, all_scores=False):
     print("(model utility: of the retain set alone; TOFU's has real authors and world facts too)")
 
 
-def print_ceiling(evaluations):
-    """Say so where the luck of training holds down the ToW of every method: where the one retrained
-    model answers the test set otherwise than the original model does."""
+def ceiling(evaluations):
+    """The most ToW for a method that leaves the answers of the retain and the test set as they are;
+    None without a retrained model.
+
+    It is below 1 where the luck of training has put the retrained model's answers elsewhere.
+    """
+    if "retrained" not in evaluations:
+        return None
     original, retrained = evaluations["original"].scores, evaluations["retrained"].scores
-    distance = abs(original["test"] - retrained["test"])
-    if distance > 0.1 and "second_retrained" not in evaluations:
-        print(
-            f"\nThe retrained model's test score is {retrained['test']:.3f}, the original model's "
-            f"{original['test']:.3f}: a method that leaves the test set as it is has a ToW of at "
-            f"most {1 - distance:.3f}. --second-retrained shows how much of that is luck."
+    return tug_of_war({**original, "forget": retrained["forget"]}, retrained)
+
+
+def run_warnings(evaluations):
+    """What the scores should be read with, a line each: an original model that does not know what
+    it has read, and a retrained model that is no yardstick."""
+    warnings, original = [], evaluations["original"].scores
+    told = {name: original[name] for name in ("forget", "retain")}
+    if min(told.values()) < KNOWS:
+        figures = " and ".join(f"{value:.3f} of its {name} rows" for name, value in told.items())
+        warnings.append(
+            f"the original model tells {figures} (ROUGE-L), so there is less to be forgotten or "
+            "kept; more passes (--epochs) or a wider model (--n-embd) would help"
         )
+    most = ceiling(evaluations)
+    if most is not None and most < 0.9 and "second_retrained" not in evaluations:
+        warnings.append(
+            f"no method that leaves the answers to the others as they are can have a ToW above "
+            f"{most:.3f}, as the retrained model answers them otherwise; --second-retrained shows "
+            "how much of that is the luck of training"
+        )
+    return warnings
+
+
+def print_outcome(evaluations, all_scores):
+    """The table of a run, the most that a method could have, and what to read it with."""
+    print_scores(evaluations, all_scores)
+    most = ceiling(evaluations)
+    if most is not None:
+        print(f"(ToW: {most:.3f} at most, with the original model's retain and test)")
+    for warning in run_warnings(evaluations):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def print_samples(run, evaluations, count=3):

@@ -12,6 +12,7 @@ from ..run.folder import FIGURE, LOG, PATH_FLAGS, RESULTS, SAMPLES
 from .details import N_RETAIN, describe, spread_rows
 from .page import write_report
 from .plot import draw, plot_run
+from .printed import ceiling, run_warnings
 
 
 def sample_rows(run, evaluations, details):
@@ -66,6 +67,8 @@ def write_results(run, evaluator, evaluations, log, *, keys, costs, accuracy):
         "versions": versions,
         "classifier_accuracy": accuracy,
         "models": scores,
+        "ceiling": ceiling(evaluations),
+        "warnings": run_warnings(evaluations),
         "attribution_by_owner": by_owner,
         "retain_samples": {name: retain_rows(e, evaluator) for name, e in evaluations.items()},
         **costs,

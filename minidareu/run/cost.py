@@ -32,10 +32,10 @@ def peak_memory() -> float | None:
     return kilobytes[0] * 1024 / 1e6 if kilobytes else None
 
 
-def forward_rows(config, n_forget, n_retain):
+def forward_rows(config, n_forget, n_retain, passes):
     """{stage: rows that pass forward} by the cost model of App. G; a backward pass counts as two.
 
-    Retraining reads D_R in every epoch. DareU draws and scores B_f, then makes S_PPO updates on
+    Retraining reads D_R in so many passes. DareU draws and scores B_f, then makes S_PPO updates on
     B_f and B_r. DareU+ does so at each update.
     """
     c = config
@@ -45,7 +45,7 @@ def forward_rows(config, n_forget, n_retain):
     learned = 3 * steps * (c["forget_batch"] + c["retain_batch"])
     plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["plus_retain_batch"]
     return {
-        "retrained": 3 * c["epochs"] * n_retain,
+        "retrained": 3 * passes * n_retain,
         "dareu": c["data_epochs"] * (drawn + learned),
         "dareu_plus": c["plus_updates"] * plus_update,
     }

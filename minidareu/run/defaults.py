@@ -6,12 +6,9 @@ from ..files import InputError
 PRESETS = {
     # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
     # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
-    # little, so they take more passes to learn, and more and smaller updates to forget.
+    # little, so they take more and smaller updates to forget.
     "tofu": dict(
         forget_fraction=0.1,
-        n_embd=192,
-        vocab_size=4096,
-        epochs=24,
         plus_attribution="response",
         plus_kl_coef=0.01,
         plus_updates=128,
@@ -51,9 +48,9 @@ def epochs_for(n_rows, usual, least_rows):
 def size_rule(config, responses, n_forget_rows):
     """Sizes that are not given follow from the number S of characters in the distinct training
     responses: S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096
-    and 192. Epochs follow from the number of training rows: 16 for the language model, 12 and 24
-    for the classifiers, more where few rows would be read, 20,480, 15,360 and 30,720 in all, fewer
-    (8 at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
+    and 192. The language models read their rows until they know them. The classifiers read them 12
+    and 24 times, more often where few rows would be read, 15,360 and 30,720 in all, less often (8
+    times at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
     rows: 12 responses to each prompt, 64 updates at least. The context is what the longest prompt
     and response need, 1,024 tokens at most.
     """
@@ -61,8 +58,7 @@ def size_rule(config, responses, n_forget_rows):
     tier = (size >= 70_000) + (size >= 400_000)
     config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
     config.n_embd = config.n_embd or [96, 128, 192][tier]
-    config.lr = config.lr or round(0.48 / config.n_embd, 6)
-    config.epochs = config.epochs or epochs_for(n_rows, usual=16, least_rows=20_480)
+    config.lr = config.lr or round(0.34 / config.n_embd, 6)
     epochs, plus_epochs = epochs_for(n_rows, 12, 15_360), epochs_for(n_rows, 24, 30_720)
     config.classifier_epochs = config.classifier_epochs or epochs
     config.plus_classifier_epochs = config.plus_classifier_epochs or plus_epochs

@@ -60,11 +60,11 @@ class Config:
         None, "model", "width of the language model; by size: 96, 128, 192", int, low=1
     )
     epochs: int | None = flag(
-        None, "model", "passes over the rows; by size: 16 or more", int, low=1
+        None, "model", "passes over the rows; default: until they are known", int, low=1
     )
     batch_size: int = flag(16, "model", "rows in a training step", low=1)
     lr: float | None = flag(
-        None, "model", "peak learning rate; default 0.48 / width", float, low=1e-9
+        None, "model", "peak learning rate; default 0.34 / width", float, low=1e-9
     )
 
     classifier_layers: int = flag(1, "classifier", "layers of the attribution classifiers", low=1)
@@ -147,6 +147,7 @@ class Config:
         "run",
         f"comma-separated, of dareu, dareu_plus, scrn, {', '.join(METHODS)}",
     )
+    retrained: bool = flag(True, "run", "train the retrained model, the gold standard, too")
     second_retrained: bool = flag(
         False,
         "run",
@@ -178,7 +179,7 @@ class Config:
     @property
     def training(self) -> Training:
         """How the language models are trained."""
-        assert self.epochs and self.lr, "size_rule has set them"
+        assert self.lr, "size_rule has set it"
         return Training(self.epochs, self.batch_size, self.lr, seed=self.seed)
 
     @property
@@ -246,6 +247,11 @@ def parse(argv, description) -> Config:
             "give a multiple of 4"
         )
     config.methods = check_methods(config.methods)
+    needs = {"--second-retrained": config.second_retrained}
+    needs["--plus-attribution exact"] = config.plus_attribution == "exact"
+    for name, asked in needs.items():
+        if asked and not config.retrained:
+            raise InputError(f"{name}: needs the retrained model; leave out --no-retrained")
     return config
 
 

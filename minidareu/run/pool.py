@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -96,7 +97,7 @@ def run_all(jobs: dict, workers: int) -> dict:
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
                 models = results[futures[future]]["models"]
-                tow = max(s["tow"] for name, s in models.items() if name != "retrained")
+                tow = max(s["tow"] or 0 for name, s in models.items() if name != "retrained")
                 bar.set_postfix(best_tow=f"{tow:.3f}")
                 bar.update()
         except InputError:
@@ -116,8 +117,14 @@ def run_all(jobs: dict, workers: int) -> dict:
 def threads_each(workers: int) -> int:
     """Threads for each of so many processes: together no more than the CPUs that this one may use,
     and none more than it has itself (OMP_NUM_THREADS)."""
-    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min(torch.get_num_threads(), max(1, len(allowed) // workers))
+    return min(torch.get_num_threads(), max(1, allowed_cpus() // workers))
+
+
+def allowed_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def begin_worker(threads: int) -> None:
@@ -126,19 +133,34 @@ def begin_worker(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def side_by_side(function: Callable, jobs: dict, workers: int) -> Iterator[tuple]:
-    """(name, function(*arguments)) of each {name: arguments} as it ends, in processes of their own;
-    one worker is this process itself.
+@contextmanager
+def hidden_script():
+    """Workers import what they run, not the script that began them: it may have no guard."""
+    main = sys.modules["__main__"]
+    file, spec = main.__dict__.pop("__file__", None), main.__spec__
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
+def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
+    """(name, function(*arguments)) of each {name: (function, *arguments)} as it ends, in processes
+    of their own; one worker is this process itself.
 
     Ctrl-C ends those at work, and no other begins.
     """
     if workers == 1:
-        yield from ((name, function(*job)) for name, job in jobs.items())
+        yield from ((name, function(*rest)) for name, (function, *rest) in jobs.items())
         return
-    context = get_context("spawn")
-    threads = (threads_each(workers),)
+    context, threads = get_context("spawn"), (threads_each(workers),)
     with ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool:
-        futures = {pool.submit(function, *job): name for name, job in jobs.items()}
+        own = any(function.__module__ == "__main__" for function, *_ in jobs.values())
+        with nullcontext() if own else hidden_script():
+            futures = {pool.submit(*job): name for name, job in jobs.items()}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()

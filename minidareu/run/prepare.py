@@ -61,9 +61,9 @@ class Run:
         """The same in the run that --from names."""
         return Path(self.config.from_run or "") / f"{name}.pt"
 
-    def sequences(self, records: list[Record]) -> list[Ids]:
-        """What a language model is trained on: the prompt, the response, and the end of text."""
-        return [self.pairs[r][0] + self.pairs[r][1] + [self.limits["eos_id"]] for r in records]
+    def ended(self, records: list[Record]) -> list[Pair]:
+        """What a language model is trained on: prompts, and references with their end of text."""
+        return [(x, y + [self.limits["eos_id"]]) for x, y in self.references(records)]
 
     def labelled(self, records: list[Record]) -> Labelled:
         """What a classifier is trained on."""

@@ -106,18 +106,22 @@ def stage_key(*facts):
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def pretrain_key(config, sequences):
-    """The key of a language model that is trained on these sequences of ids."""
+def pretrain_key(config, rows):
+    """The key of a language model that is trained on these rows, as `Run.ended` gives them."""
     source = source_digest(train_lm, train_tokenizer, load_records)
-    return stage_key(flags_of(config, ["data", "model"]), sequences, source)
+    return stage_key(flags_of(config, ["data", "model"]), rows, source)
 
 
 def stage(path, key, make, reuse=None):
     """The checkpoint at `path`, or of that name in the folder `reuse`, if it has the same key;
-    otherwise what `make` returns, a dict, which is saved.
+    otherwise what `make` returns, a dict, which is saved. See `keep`."""
+    return find_kept(path, key, reuse) or keep(path, key, timed(make))
 
-    The result has `key`, `seconds`, `memory` (megabytes at the peak), and `kept`. Raises InputError
-    for a foreign file at `path`.
+
+def find_kept(path, key, reuse=None):
+    """The checkpoint that `stage` would not make again; None where there is none.
+
+    Raises InputError for a foreign file at `path`.
     """
     for place in [path, *([Path(reuse) / path.name] if reuse else [])]:
         state = read_checkpoint(place)
@@ -125,13 +129,21 @@ def stage(path, key, make, reuse=None):
             if place != path:
                 save_checkpoint(path, state)
             return {**state, "kept": True}
+    return None
+
+
+def timed(make):
+    """What `make` returns, a dict, with `seconds` and `memory`, megabytes at the peak."""
     reset_peak_memory()
     began = time.perf_counter()
     state = make()
-    seconds = time.perf_counter() - began
-    state = {"key": key, "seconds": seconds, "memory": peak_memory(), **state}
-    save_checkpoint(path, state)
-    return {**state, "kept": False}
+    return {"seconds": time.perf_counter() - began, "memory": peak_memory(), **state}
+
+
+def keep(path, key, state):
+    """Save what was made, with its key; it has `kept` then, False."""
+    save_checkpoint(path, {"key": key, **state})
+    return {"key": key, **state, "kept": False}
 
 
 def save_checkpoint(path, state):
@@ -215,11 +227,15 @@ def new_classifier(run: Run, kind=OwnerClassifier):
 
 
 def load_classifier(run: Run, part="response", kind=OwnerClassifier):
-    """DareU's classifier of a finished run, frozen. Raises InputError."""
-    return load_weights(new_classifier(run, kind), run.path("classifier"), part, run.keys)
+    """A classifier of a finished run, frozen: DareU's, or the part "added". Raises InputError."""
+    path = run.path("classifier" if part == "response" else "classifier_plus")
+    return load_weights(new_classifier(run, kind), path, part, run.keys)
 
 
 def load_models(run: Run) -> dict[str, GPT]:
-    """{name: GPT} of a finished run: original, retrained and every method. Raises InputError."""
-    names = ["original", "retrained", *run.methods]
+    """{name: GPT} of a finished run: original, retrained (where there is one) and every method.
+
+    Raises InputError.
+    """
+    names = ["original", *(["retrained"] if run.config.retrained else []), *run.methods]
     return {name: load_model(run, run.path(name), run.keys) for name in names}

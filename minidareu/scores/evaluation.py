@@ -35,7 +35,7 @@ class Evaluator:
     added_classifier: OwnerClassifier  # DareU+'s, of what a response adds to its prompt
     judge: Judge
     original: GPT
-    retrained: GPT
+    retrained: GPT | None  # None: what needs it has no score
     limits: dict  # max_new_tokens and eos_id of a response
 
 
@@ -62,7 +62,8 @@ class Evaluation:
 def make_evaluator(run, models, classifiers) -> Evaluator:
     """What all models of a run are measured with; the judge is trained here.
 
-    run: `run.Run`; models: "original" and "retrained"; classifiers: "response" and "added".
+    run: `run.Run`; models: "original", and "retrained" if there is one; classifiers: "response" and
+    "added".
     """
     split, seed = run.split, run.config.seed
 
@@ -82,7 +83,7 @@ def make_evaluator(run, models, classifiers) -> Evaluator:
         added_classifier=classifiers["added"],
         judge=Judge(run.train, split.owners, seed),
         original=models["original"],
-        retrained=models["retrained"],
+        retrained=models.get("retrained"),
         limits=run.limits,
     )
 
@@ -105,7 +106,8 @@ def owner_attributions(responses: Responses, records, evaluator: Evaluator) -> l
 def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = None) -> Evaluation:
     """The scores that a run prints, from greedy responses.
 
-    retrained: the retrained model's Evaluation; None when the model is the retrained one.
+    retrained: the retrained model's Evaluation; None when the model is the retrained one, or there
+    is none, and so no Tug-of-War and no perplexity.
     """
     e = evaluator
     responses = respond(model, e.forget, e)
@@ -115,13 +117,16 @@ def evaluate(model: GPT, evaluator: Evaluator, retrained: Evaluation | None = No
         "retain": mean_rouge(retain_texts, e.retain),
         "test": mean_rouge(respond(model, e.test, e).texts, e.test),
     }
-    scores["tow"] = tug_of_war(scores, retrained.scores if retrained else scores)
+    base = retrained.scores if retrained else scores
+    scores["tow"] = tug_of_war(scores, base) if e.retrained else None
     attributions = owner_attributions(responses, e.forget, e)
     completed = with_end(model, responses.prompts, responses.ids, **e.limits)
     scores["attribution"] = sum(attributions) / len(attributions)
     scores["fact_recall"] = fact_recall(responses.texts, e.forget, e.word_weights)
     scores["name_kept"] = name_kept(responses.texts, e.forget)
-    scores["perplexity"] = perplexity(e.retrained, responses.prompts, completed)
+    scores["perplexity"] = None
+    if e.retrained:
+        scores["perplexity"] = perplexity(e.retrained, responses.prompts, completed)
     return Evaluation(
         finite(scores), responses, attributions, truth_ratios=[], retain_texts=retain_texts
     )
@@ -145,10 +150,14 @@ def evaluate_fully(
 
     scores["unseen"] = mean_rouge(respond(model, e.unseen, e).texts, e.unseen) if e.unseen else None
     paraphrased = ("unseen", "retain", "test")
-    scores["tow_paraphrased"] = tug_of_war(scores, base, paraphrased) if e.unseen else None
+    comparable = e.unseen and e.retrained
+    scores["tow_paraphrased"] = tug_of_war(scores, base, paraphrased) if comparable else None
     scores["attribution_added"] = posterior[:, e.forget_owners].sum(dim=1).mean().item()
     scores["judge"] = judged.mean().item()
-    scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, responses.texts)
+    scores["gibberish"] = None
+    if e.retrained:
+        texts = responses.texts
+        scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, texts)
     scores["exact_attribution"] = None
     if perplexity_retrained is not None:
         # -log of the perplexity is the mean log p under the retrained model.

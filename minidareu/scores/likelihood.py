@@ -211,7 +211,7 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
         "extraction_strength": mean([extraction_strength(r) for r in forget]),
         "exact_memorization": mean([exact_memorization(r) for r in forget]),
     }
-    if ratios:
+    if ratios and evaluator.retrained:
         scores["forget_quality"] = ks_p(ratios, retrained.truth_ratios if retrained else ratios)
     for name, score in MEMBERSHIP.items():
         members = [score(r, d.response) for r, d in zip(forget, evaluator.forget, strict=True)]
@@ -219,7 +219,8 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
         scores[name] = auc(members, others) if others else None
     # MUSE (Shi et al. 2025): the distance of the AUC from the retrained model's, relative to it.
     base = (retrained.scores if retrained else scores)["mia_min_k"]
-    scores["privacy_leak"] = scores["mia_min_k"] / base - 1 if base else None
+    comparable = base and evaluator.retrained
+    scores["privacy_leak"] = scores["mia_min_k"] / base - 1 if comparable else None
     if any(r.logp.isnan().any() for r in forget):
         return dict.fromkeys(scores), []
     return scores, ratios
