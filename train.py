@@ -151,7 +151,7 @@ def owner_classifiers(run):
     here = inspect.getsource(owner_classifiers)
     source = source_digest(train_classifier, train_tokenizer, load_records)
     key = stage_key(flags, rows, source, here)
-    plus_key = stage_key(flags, rows, source, here, source_digest(spliced_loss))
+    plus_key = stage_key([flags, rows], source, source_digest(spliced_loss), here)
     whole, added = classifiers_of(run).values()
     settings, plus_settings = {"order": config.classifier_batches}, {"batch_loss": spliced_loss}
     training, plus_training = config.classifier_training, config.plus_classifier_training
