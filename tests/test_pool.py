@@ -119,7 +119,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
     wait_for(lambda: (tmp_path / "begun1").exists())
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=30)
-    assert process.returncode == 130 and b"Traceback" not in told
+    assert process.returncode == 130 and told.strip().count(b"\n") == 0, told
     assert not (tmp_path / "begun3").exists()
 
 

@@ -214,6 +214,20 @@ def test_ctrl_c_ends_with_one_line(tiny, tmp_path):
     assert results(tmp_path / "run")["models"] == results(out)["models"]
 
 
+def test_ctrl_c_ends_what_is_trained_side_by_side(tiny, tmp_path):
+    argv, _ = tiny
+    folder = tmp_path / "run"
+    process = command(*argv, "--epochs", "9999", "--out", folder, OMP_NUM_THREADS="2")
+    while not (folder / "tokenizer.json").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(4)  # the workers are at work
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted" in stderr
+    assert stderr.strip().count("\n") == 0, stderr
+
+
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tiny, tmp_path):
     argv, out = tiny
     folder = tmp_path / "run"

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from threading import RLock
 
 import torch
 from tqdm import tqdm
@@ -131,6 +132,7 @@ def begin_worker(threads: int) -> None:
     """A worker's own threads; Ctrl-C is its parent's, which ends it."""
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
 
 
 @contextmanager
@@ -168,9 +170,9 @@ def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
             pool.shutdown(cancel_futures=True)
             raise
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():
                 process.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
