@@ -29,8 +29,7 @@ from ..run.prepare import Run, pick_device
 
 WHY_DAREU = (
     "The reward of a token is the mean of chi(DA) so far; where DA is above .65, chi is -1. The "
-    "return adds up what is still to come, so early tokens have the lowest, and those that pi was "
-    "less sure of move first."
+    "return adds up what is still to come; the advantage is its place among those of the batch."
 )
 WHY_PLUS = (
     "All tokens share one reward: by how much the whole answer raised the attribution of what it "

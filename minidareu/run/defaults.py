@@ -6,9 +6,13 @@ from ..files import InputError
 PRESETS = {
     # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
     # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
-    # little, so they take more and smaller updates to forget.
+    # little: a wider model and a higher rate know them in a quarter of the passes, and they take
+    # more and smaller updates to forget.
     "tofu": dict(
         forget_fraction=0.1,
+        n_embd=192,
+        vocab_size=4096,
+        lr=2.5e-3,
         plus_attribution="response",
         plus_kl_coef=0.01,
         plus_updates=128,
