@@ -12,7 +12,7 @@ from .data import Pair, batches
 from .files import InputError
 from .model import GPT, GPTConfig, Training, descend, pad
 
-KNOWN = 0.95  # share of a pass's response tokens that were the likeliest: the rows are known
+KNOWN = 0.96  # share of a pass's response tokens that were the likeliest: the rows are known
 DECAY = 0.3  # then the rate falls to zero over so many further steps, as a share of those so far
 MOST_PASSES, MOST_ROWS = 120, 400_000  # to read, where they never are, or where there are many
 
