@@ -33,7 +33,6 @@ FOREIGN = {
 }
 MENDS = {
     errno.ENOSPC: "make room there, and run the same command again",
-    errno.EDQUOT: "make room there, and run the same command again",
     errno.ENOENT: "make its folder, or name another place",
     errno.ENOTDIR: "make its folder, or name another place",
 }
