@@ -11,7 +11,6 @@ import sys
 
 import torch
 
-from .data import prompt_text
 from .files import InputError, read_text
 from .run.cli import make_parser, run_main, seed_number
 from .run.prepare import open_run, pick_device
@@ -25,13 +24,7 @@ def answer(run, models, classifier, prompts, temperature=0.0):
     owner: the most likely one, score: its posterior, forget: p(forget owners). Raises InputError
     for a prompt that leaves no room for a response.
     """
-    ids = [run.tokenizer.encode_ordinary(prompt_text(prompt)) for prompt in prompts]
-    for x, prompt in zip(ids, prompts, strict=True):
-        if len(x) > run.gpt_config.block_size - 8:
-            raise InputError(
-                f"prompt {prompt[:40]!r}...: makes {len(x)} tokens, and the context is "
-                f"{run.gpt_config.block_size}; shorten it"
-            )
+    ids = [run.prompt_ids(prompt) for prompt in prompts]
     rows = [{"prompt": prompt} for prompt in prompts]
     for name, model in models.items():
         responses = generate_in_chunks(model, ids, temperature=temperature, **run.limits)

@@ -25,7 +25,7 @@ from ..report.plot import draw
 from ..run.cli import make_parser, positive, run_main, seed_number
 from ..run.folder import RESULTS, read_config
 from ..run.pool import side_by_side
-from ..run.prepare import pick_device
+from ..run.prepare import open_run, pick_device
 from . import attacks
 from .exact import load_exact, model_path, train_models, training_of
 from .finished import open_evaluator
@@ -59,8 +59,7 @@ def attack_run(folder, device):
     """Attacks on every model of a run, into its audit.json, which is written after each."""
     found = read_audit(folder)
     run, models, evaluator = open_evaluator(folder, device)
-    pairs = [run.pairs[r] for r in run.split.forget]
-    retain = [run.pairs[r] for r in run.split.retain]
+    pairs, retain = run.references(run.split.forget), run.references(run.split.retain)
     todo = [name for name in models if name not in found["attacks"]]
     bar = tqdm(todo, desc=f"{folder.name}: attacks", disable=None)
     for name in bar:
@@ -83,8 +82,7 @@ def compare_proxy(folder, exact_dir, seeds, device, workers):
 
     Trains the original and retrained models of `seeds` that are missing.
     """
-    found = read_audit(folder)
-    run, _, evaluator = open_evaluator(folder, device)
+    found, run = read_audit(folder), open_run(folder, device)
     left_out = {"original": [], "retrained": run.forget_owners}
     complete = exact_dir / "exact.json"
     models = [training_of(run, seed, owners)[-1] for seed in seeds for owners in left_out.values()]
@@ -92,6 +90,7 @@ def compare_proxy(folder, exact_dir, seeds, device, workers):
     key = digest([models, str(exact_dir.resolve()), by_owner])
     if found.get("proxy", {}).get("key") == key:
         return found
+    run, _, evaluator = open_evaluator(folder, device)
     for name, owners in left_out.items():
         path = model_path(exact_dir, run.config.seed, owners)
         path.parent.mkdir(parents=True, exist_ok=True)

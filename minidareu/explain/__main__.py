@@ -20,7 +20,6 @@ from .. import dareu
 from ..beyond import dareu_plus
 from ..beyond.finished import open_finished
 from ..beyond.rewards import dareu_attribution, plus_attribution
-from ..data import prompt_text
 from ..files import InputError
 from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
@@ -63,13 +62,7 @@ def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
             raise InputError(
                 f"prompt {prompt!r}: names no forgotten owner; ask about one of {names}"
             )
-        ids = run.tokenizer.encode_ordinary(prompt_text(prompt))
-        if len(ids) > run.gpt_config.block_size - 8:
-            raise InputError(
-                f"prompt {prompt[:40]!r}...: makes {len(ids)} tokens, and the context is "
-                f"{run.gpt_config.block_size}; shorten it"
-            )
-        asked = (ids, run.split.owners.index(named[0]))
+        asked = (run.prompt_ids(prompt), run.split.owners.index(named[0]))
     return [asked, *(row for row in rows if row != asked)]
 
 
@@ -100,14 +93,14 @@ def explain_dareu(
     ends = dareu.slice_ends(T, T if config.reward == "token" else config.slices)
     before = probabilities(policy, ro.batch, config.temperature, T)
     update(ro)
+    score_title = "last chi" if config.reward == "sequence" else "prefix mean"
     columns = {
         "pi_old": ro.old_logp[0, :T].exp(),
         "pi": before,
         "KL": ro.kl[0, :T],
         "DA": ro.attribution[0, ends],
         "chi": dareu.transform(ro.attribution[0, ends], config.c_seg, config.chi_eps),
-        "prefix mean" if config.reward != "sequence" else "last chi": ro.rewards[0, :T]
-        + config.kl_coef * ro.kl[0, :T],
+        score_title: ro.rewards[0, :T] + config.kl_coef * ro.kl[0, :T],
         "reward": ro.rewards[0, :T],
         "return": ro.returns[0, :T],
         "V": ro.values[0, :T],

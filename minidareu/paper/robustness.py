@@ -93,7 +93,7 @@ def forget_rouge(model, records, evaluator):
 def relearn(case):
     """Figure 7: how much D_F's ROUGE gains while a model is trained on D_F again."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
-    pairs, forget = [run.pairs[r] for r in run.split.forget], run.split.forget
+    pairs, forget = run.references(run.split.forget), run.split.forget
     size = run.config.batch_size
     settings = BaselineSettings(RELEARNING_LR, max(RELEARNING_STEPS), size, case.seed)
     rows = {}

@@ -7,7 +7,6 @@ import re
 from html import escape
 from pathlib import Path
 
-
 from ..files import InputError, read_lines, write_text
 from ..run.folder import LOG, REPORT, RESULTS, SAMPLES
 from .details import N_ALONG, spread_rows

@@ -22,7 +22,6 @@ SHOWN = {
     "perplexity": "perplexity",
 }
 KNOWS = 0.97  # of a score, from which on a model knows its rows
-WIDTH = 100  # columns
 
 
 def data_warnings(split: Split) -> list[str]:
@@ -77,7 +76,11 @@ def print_data(run):
         f"Device: {run.device}.",
         flush=True,
     )
-    for warning in data_warnings(split):
+    print_warnings(data_warnings(split))
+
+
+def print_warnings(warnings):
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
@@ -156,8 +159,7 @@ def print_outcome(evaluations, all_scores):
     most = ceiling(evaluations)
     if most is not None:
         print(f"(ToW: {most:.3f} at most, with the original model's retain and test)")
-    for warning in run_warnings(evaluations):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    print_warnings(run_warnings(evaluations))
 
 
 def print_samples(run, evaluations, count=3):

@@ -78,6 +78,16 @@ class Run:
         """What DareU is given of forget rows: each prompt, and the index of its owner."""
         return [(self.pairs[r][0], self.split.owners.index(r.owner)) for r in records]
 
+    def prompt_ids(self, prompt: str) -> Ids:
+        """A prompt that somebody asks. Raises InputError where it leaves no room for a response."""
+        ids = self.tokenizer.encode_ordinary(prompt_text(prompt))
+        if len(ids) > self.gpt_config.block_size - 8:
+            raise InputError(
+                f"prompt {prompt[:40]!r}...: makes {len(ids)} tokens, and the context is "
+                f"{self.gpt_config.block_size}; shorten it"
+            )
+        return ids
+
     def references(self, records: list[Record]) -> list[Pair]:
         """Prompts and references."""
         return [self.pairs[r] for r in records]
