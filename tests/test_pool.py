@@ -92,6 +92,23 @@ def test_ctrl_c_ends_the_runs_at_work_and_no_other_begins(toy, tmp_path):
         assert not any(str(tmp_path).encode() in line for line in lines)
 
 
+class Interrupted(dict):
+    """Jobs, the second of which is never handed over: Ctrl-C comes as soon as the first runs."""
+
+    def items(self):
+        first = next(iter(super().items()))
+        yield first
+        wait_for(first[1].folder.with_name("run0.txt").exists)
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_runs_are_handed_over(toy, tmp_path):
+    jobs = [pool.Job(tmp_path / f"run{i}", ["--data", toy, "--epochs", "5000"]) for i in range(2)]
+    with pytest.raises(KeyboardInterrupt):  # and no wait for 5,000 passes
+        pool.run_all(Interrupted(enumerate(jobs)), 2)
+    assert not (tmp_path / "run1").exists()
+
+
 WORKERS = """
 import sys, time
 from pathlib import Path

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import RLock
+from threading import Event, RLock
 
 import torch
 from tqdm import tqdm
@@ -55,10 +55,10 @@ def data_of(job: Job) -> str:
         raise InputError(f"{path}: can't be read ({e.strerror}); put the data back") from None
 
 
-def run(job: Job, threads: int = 1, running: list[subprocess.Popen] | None = None) -> dict:
-    """Results of a run, made unless they are there. Raises InputError where it fails.
+def run(job: Job, threads: int = 1, stop: Event | None = None) -> dict:
+    """Results of a run, made unless they are there; once `stop` is set, it is ended.
 
-    running: where its process is listed while it is at work.
+    Raises InputError where it fails.
     """
     command = [sys.executable, str(ROOT / "train.py"), "--out", str(job.folder)]
     command += [str(flag) for flag in job.flags]
@@ -73,9 +73,11 @@ def run(job: Job, threads: int = 1, running: list[subprocess.Popen] | None = Non
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with open(printed, "w", encoding="utf-8") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-            if running is not None:
-                running.append(process)
-            status = process.wait()
+            while process.poll() is None:
+                if stop and stop.is_set():
+                    process.terminate()
+                time.sleep(0.1)
+            status = process.returncode
         if status:
             raise InputError(
                 f"a run failed: see {printed}; the same command goes on once it is mended"
@@ -90,11 +92,10 @@ def run_all(jobs: dict, workers: int) -> dict:
     Ctrl-C ends those at work, and no other begins.
     """
     bar, results = tqdm(total=len(jobs), desc="runs", disable=None), {}
-    running: list[subprocess.Popen] = []
-    threads = threads_each(workers)
+    stop, threads = Event(), threads_each(workers)
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(run, job, threads, running): name for name, job in jobs.items()}
         try:
+            futures = {pool.submit(run, job, threads, stop): name for name, job in jobs.items()}
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
                 models = results[futures[future]]["models"]
@@ -105,11 +106,8 @@ def run_all(jobs: dict, workers: int) -> dict:
             pool.shutdown(cancel_futures=True)  # those at work come to their end
             raise
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
-                for process in running:
-                    process.terminate()
-                time.sleep(0.1)
+            stop.set()
+            pool.shutdown(cancel_futures=True)
             raise
     bar.close()
     return results
@@ -161,9 +159,9 @@ def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
     context, threads = get_context("spawn"), (threads_each(workers),)
     with ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool:
         own = any(function.__module__ == "__main__" for function, *_ in jobs.values())
-        with nullcontext() if own else hidden_script():
-            futures = {pool.submit(*job): name for name, job in jobs.items()}
         try:
+            with nullcontext() if own else hidden_script():
+                futures = {pool.submit(*job): name for name, job in jobs.items()}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except InputError:
