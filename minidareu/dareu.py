@@ -31,6 +31,7 @@ Shapes: B responses, T tokens of a response (its end of text counts), V vocabula
 (B, T) tensor is about token t.
 """
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,20 +91,35 @@ class Learner:
 
     policy: Policy  # pi
     original: Policy  # pi_N
-    value_head: nn.Linear  # V
+    value_head: nn.Linear  # V, on hidden states; its parameters have a clip of their own
+    value_network: Policy | None  # whose they are, where V is a network of its own
     optimizer: torch.optim.Optimizer
     config: Config
 
 
 def make_learner(policy: Policy, config: Config) -> Learner:
-    """Line 10. V is a linear head on the policy's last hidden states, from zero."""
-    original = policy.snapshot()
+    """Line 10. V is a linear head, from zero, on hidden states of the policy or of a copy."""
     value_head = nn.Linear(policy.width, 1, device=policy.device)
     nn.init.zeros_(value_head.weight)
     nn.init.zeros_(value_head.bias)
-    parameters = [*policy.parameters(), *value_head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.rl_lr, weight_decay=0)
-    return Learner(policy, original, value_head, optimizer, config=config)
+    network = copy.deepcopy(policy) if config.value == "network" else None
+    of_policy, of_value = list(policy.parameters()), list(value_head.parameters())
+    if network:
+        of_value += network.parameters()
+    groups = [{"params": of_policy}, {"params": of_value, "lr": config.value_lr}]
+    if config.value == "shared":  # one rate and one clip for both
+        groups = [{"params": of_policy + of_value}]
+    optimizer = torch.optim.AdamW(groups, lr=config.rl_lr, weight_decay=0)
+    return Learner(policy, policy.snapshot(), value_head, network, optimizer, config=config)
+
+
+def value(learner: Learner, batch: Batch, hidden: Tensor) -> Tensor:
+    """V(c_t), (B, T). hidden: the policy's states, through which only a shared V moves it."""
+    if learner.value_network:
+        hidden = response_hidden(learner.value_network, batch)
+    elif learner.config.value == "head":
+        hidden = hidden.detach()
+    return learner.value_head(hidden).squeeze(2)
 
 
 @dataclass
@@ -131,42 +147,33 @@ def rollout(
     responses = old_policy.generate(prompts, temperature=config.temperature, **limits)  # 14
     batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), old_policy.device)
     hidden = response_hidden(learner.policy, batch)
-    logp_all = next_log_probs(learner.policy, hidden, config.temperature)
-    old_logp_all = log_probs(old_policy, batch, config.temperature)
+    logp_all = next_log_probs(learner.policy, hidden, config.ratio_temperature)
+    old_logp_all = log_probs(old_policy, batch, config.ratio_temperature)
     kl = rl.kl(logp_all, old_logp_all) * batch.mask  # 0 in the first batch
+    if config.kl_of == "tokens":
+        kl = chosen(logp_all - old_logp_all, batch)
     attribution = attribute(prompts, responses, owners)  # (B, longest response + 1)
-    n_tokens = torch.arange(batch.mask.size(1) + 1, device=batch.mask.device)
-    attribution = attribution[:, n_tokens.clamp(max=attribution.size(1) - 1)]  # (B, T + 1)
+    at_end = attribution[:, -1:]  # the end of text adds nothing
+    attribution = torch.cat([attribution, at_end], dim=1)[:, : batch.mask.size(1) + 1]  # (B, T + 1)
     rewards = design_rewards(attribution, kl, batch, config)  # 15
+    if config.whiten == "rewards":
+        rewards = rl.whiten(rewards, batch.mask)
     returns = rl.discounted_returns(rewards, batch.mask, config.gamma)
     if config.algorithm == "reinforce":
         values = rl.masked_mean(returns, batch.mask) * batch.mask  # a constant in the place of V
         advantages = returns - values
     else:
-        fit_value_head(learner.value_head, hidden, returns, batch.mask, steps=config.value_steps)
-        values = learner.value_head(hidden).squeeze(2)
+        values = value(learner, batch, hidden)
         advantages, _ = rl.gae(rewards, values, batch.mask, config.gamma, lam=config.gae_lambda)
-    if config.whiten:
+    if config.whiten == "advantages":
         advantages = rl.whiten(advantages, batch.mask)
-    figures = {
-        "reward": rl.masked_mean(rewards, batch.mask).item(),
-        "attribution": attribution[:, -1].mean().item(),
-        "kl": rl.masked_mean(kl, batch.mask).item(),
-        "entropy": rl.masked_mean(rl.entropy(logp_all), batch.mask).item(),
-        "length": batch.mask.sum(dim=1).mean().item(),
-        "explained_variance": rl.explained_variance(values, returns, batch.mask).item(),
-    }
-    return Rollout(
-        batch=batch,
-        kl=kl,
-        attribution=attribution,
-        rewards=rewards,
-        returns=returns,
-        values=values,
-        advantages=advantages,
-        old_logp=chosen(old_logp_all, batch),
-        figures=figures,
-    )
+    of_tokens = {"reward": rewards, "kl": kl, "entropy": rl.entropy(logp_all)}
+    figures = {name: rl.masked_mean(x, batch.mask).item() for name, x in of_tokens.items()}
+    figures["attribution"] = attribution[:, -1].mean().item()
+    figures["length"] = batch.mask.sum(dim=1).mean().item()
+    figures["explained_variance"] = rl.explained_variance(values, returns, batch.mask).item()
+    parts = {"values": values, "advantages": advantages, "old_logp": chosen(old_logp_all, batch)}
+    return Rollout(batch, kl, attribution, rewards, returns=returns, figures=figures, **parts)
 
 
 def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: Config) -> Tensor:
@@ -180,28 +187,18 @@ def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: Config
     return token_rewards(attribution, kl, lengths, slices, kl_coef=config.kl_coef, **chi)
 
 
-@torch.enable_grad()
-def fit_value_head(
-    value_head: nn.Linear, hidden: Tensor, returns: Tensor, mask: Tensor, steps: int
-) -> None:
-    """Fit V to returns before the policy moves; the policy stays as it is. 0 steps: not at all."""
-    optimizer = torch.optim.Adam(value_head.parameters(), lr=1e-2)
-    for _ in range(steps):
-        loss = rl.value_loss(value_head(hidden).squeeze(2), returns, mask)
-        descend(optimizer, loss, clip_norm=float("inf"))
-
-
 def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]]:
     """-J(theta) + c_v L_V on a forget batch, and figures of it for the log."""
     config, mask = learner.config, ro.batch.mask
+    weights = rl.token_weights(mask, config.mean)
     hidden = response_hidden(learner.policy, ro.batch)
-    logp = chosen(next_log_probs(learner.policy, hidden, config.temperature), ro.batch)
+    logp = chosen(next_log_probs(learner.policy, hidden, config.ratio_temperature), ro.batch)
     moved = rl.approximate_kl(logp.detach(), ro.old_logp, mask).item()
     figures = {"approximate_kl": moved, "clip_fraction": 0.0}
     if config.algorithm == "reinforce":
-        return rl.reinforce_loss(logp, ro.advantages, mask), figures
-    loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, mask, clip=config.clip)
-    value_loss = rl.value_loss(learner.value_head(hidden).squeeze(2), ro.returns, mask)
+        return rl.reinforce_loss(logp, ro.advantages, weights), figures
+    loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, weights, clip=config.clip)
+    value_loss = rl.value_loss(value(learner, ro.batch, hidden), ro.returns, weights)
     clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, config.clip).item()
     figures |= {"clip_fraction": clipped, "value_loss": value_loss.item()}
     return loss + config.value_coef * value_loss, figures
@@ -209,10 +206,11 @@ def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]
 
 @dataclass
 class Kept:
-    """A retain batch B_r, and log pi_N(. | c_t) at the N tokens of its responses, (N, V)."""
+    """A retain batch B_r with N tokens of responses."""
 
     batch: Batch
-    original_logp: Tensor
+    original_logp: Tensor  # log pi_N(. | c_t), (N, V)
+    weights: Tensor  # (N,)
 
 
 @torch.no_grad()
@@ -223,12 +221,14 @@ def retain_batch(original: Policy, rows: list[Pair], limits: dict, config: Confi
         responses = original.generate(prompts, temperature=config.temperature, **limits)
         rows = list(zip(prompts, responses, strict=True))
     batch = pack_pairs(rows, limits["eos_id"], original.device)
-    return Kept(batch, packed_log_probs(original, batch))
+    weights = rl.token_weights(batch.mask, config.mean)[batch.mask > 0]
+    return Kept(batch, packed_log_probs(original, batch), weights)
 
 
 def distillation_loss(policy: Policy, kept: Kept) -> Tensor:
-    """L_dis: the mean over tokens of KL(pi_N || pi) on a retain batch (Sec. 4.2)."""
-    return rl.kl(kept.original_logp, packed_log_probs(policy, kept.batch)).mean()
+    """L_dis: the mean of KL(pi_N || pi) on a retain batch (Sec. 4.2)."""
+    kl = rl.kl(kept.original_logp, packed_log_probs(policy, kept.batch))
+    return rl.masked_mean(kl, kept.weights)
 
 
 def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tiktoken
 
-from .files import InputError, check_text, read_rows
+from .files import InputError, check_texts, read_rows
 
 KEYS = ["owner", "prompt", "response", "split", "paraphrase", "perturbed"]
 Ids = list[int]  # of the tokens of a text
@@ -69,17 +69,13 @@ def load_records(path: str | Path) -> list[Record]:
 
 def parse_record(row: dict, where: str, line: int) -> Record:
     """One row of a dataset -> Record. `where` (file and line) begins the message of InputError."""
-    perturbed = row.get("perturbed", [])
-    if not isinstance(perturbed, list):
-        kind = "null; leave it out, or" if perturbed is None else "not a list;"
-        raise InputError(f"{where}: 'perturbed' is {kind} give a list of non-empty strings")
-    for key, text in row.items():
-        for part in perturbed if key == "perturbed" else [text]:
-            check_text(where, key, part)
+    check_texts(row, where, lists=("perturbed",))
     if row.get("split", "train") not in ("train", "test"):
         raise InputError(f"{where}: split is {row['split']!r}; use 'train' or 'test'")
     owner = owner_name(row["owner"])
-    return Record(**{**row, "owner": owner, "perturbed": tuple(perturbed)}, line=line)
+    return Record(
+        **{**row, "owner": owner, "perturbed": tuple(row.get("perturbed", ()))}, line=line
+    )
 
 
 def owner_name(text: str) -> str:

@@ -117,6 +117,16 @@ def read_rows(
     return rows
 
 
+def check_texts(row: dict, where: str, lists: tuple = ()) -> None:
+    """Raise InputError for a row whose values are no texts or, by these keys, no lists of texts."""
+    for key, value in row.items():
+        if key in lists and not isinstance(value, list):
+            kind = "null; leave it out, or" if value is None else "not a list;"
+            raise InputError(f"{where}: {key!r} is {kind} give a list of non-empty strings")
+        for text in value if key in lists else [value]:
+            check_text(where, key, text)
+
+
 def check_text(where: str, key: str, text: object) -> None:
     """Raise InputError for a value of a row that is no text, or one that can't be used."""
     if text is None:

@@ -53,13 +53,13 @@ class Training:  # how a model is trained on labels
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float = 1.0) -> float:
-    """One step down the gradient of a loss, clipped to a norm. Returns the norm before that."""
+    """One step down the gradient of a loss, which is clipped to a norm, each group of parameters by
+    itself. Returns the norm of the first group before that."""
     optimizer.zero_grad()
     loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+    norms = [nn.utils.clip_grad_norm_(g["params"], clip_norm) for g in optimizer.param_groups]
     optimizer.step()
-    return norm.item()
+    return norms[0].item()
 
 
 class Attention(nn.Module):
@@ -165,11 +165,6 @@ def pad(rows: list[Ids], value: int = 0, device: Device = "cpu") -> Tensor:
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value).to(device)
 
 
-def pad_left(rows: list[Ids], value: int = 0, device: Device = "cpu") -> Tensor:
-    """Lists of ids, of any lengths -> (B, longest), padded on the left."""
-    return pad([row[::-1] for row in rows], value, device).flip(1)
-
-
 @dataclass
 class Batch:
     """Prompts with their responses. Column t of a (B, T) tensor is about token t of a response."""
@@ -255,7 +250,7 @@ def generate(
     length = torch.tensor([len(prompt) for prompt in prompts], device=device)
     B, L = len(prompts), max(map(len, prompts))
     longest = L + max_new_tokens
-    idx = pad_left(prompts, device=device)
+    idx = pad([prompt[::-1] for prompt in prompts], device=device).flip(1)  # (B, L)
     column = torch.arange(longest, device=device)
     position = column - (L - length)[:, None]  # (B, longest), negative on the padding
     text = position >= 0

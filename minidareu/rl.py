@@ -12,6 +12,11 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum() / mask.sum()
 
 
+def token_weights(mask: Tensor, mean: str) -> Tensor:
+    """What a token counts in a mean over tokens, or over responses: (B, T) -> (B, T)."""
+    return mask if mean == "tokens" else mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 def whiten(x: Tensor, mask: Tensor) -> Tensor:
     """Shift and scale x to mean 0 and variance 1 over the mask; zero off it."""
     centred = x - masked_mean(x, mask)

@@ -9,10 +9,8 @@ import pytest
 from minidareu.run.cli import run_main, split_flags
 from minidareu.files import InputError
 
-COMMANDS = (
-    "sample report explain paper beyond.audit beyond.exact beyond.ladder beyond.tokens".split()
-)
-NEED_A_RUN = ("sample", "report", "explain", "beyond.audit", "beyond.tokens")
+COMMANDS = "sample report explain paper beyond.advantages beyond.audit beyond.exact beyond.ladder beyond.tokens".split()
+NEED_A_RUN = ("sample", "report", "explain", "beyond.advantages", "beyond.audit", "beyond.tokens")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -101,7 +99,7 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
             ["search", "scrn", "nope"],
             "search: no method is called 'nope'; choose from dareu",
         ),
-        ("paper", ["search", "dareu_plus"], "search: no method is called 'dareu_plus'"),
+        ("paper", ["search", "original"], "search: no method is called 'original'"),
         (
             "sample",
             ["--run", "r", "--seed", "99999999999999999999", "x"],

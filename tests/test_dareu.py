@@ -1,5 +1,6 @@
 """Algorithm 1 against loops over its formulas, and against what its lines promise."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from minidareu import baselines, dareu, newton, rl
 from minidareu.beyond import dareu_plus
 from minidareu.run.flags import Config
 from minidareu.dareu import design_rewards, slice_ends, token_rewards, transform
-from minidareu.model import GPT, GPTConfig, chosen, log_probs, pack, response_hidden
+from minidareu.model import GPT, GPTConfig, chosen, descend, log_probs, pack, response_hidden
 
 EOS = 11
 LIMITS = {"max_new_tokens": 6, "eos_id": EOS}
@@ -109,14 +110,14 @@ def test_the_designs_of_the_reward():
 def first_rollout(policy, old_policy, config, attribute=even):
     """A rollout by a learner whose V is not zero."""
     learner = dareu.make_learner(policy, config)
-    torch.nn.init.normal_(learner.value_head.weight)
     torch.manual_seed(1)
+    torch.nn.init.normal_(learner.value_head.weight)
     return dareu.rollout(learner, old_policy, attribute, FORGET, LIMITS), learner
 
 
 def test_a_rollout_holds_what_the_formulas_say():
     policy, old_policy = tiny(0), tiny(1)
-    c = config(whiten=False, gamma=0.9, kl_coef=0.2, slices=2)
+    c = config(whiten="none", gamma=0.9, kl_coef=0.2, slices=2)
     ro, learner = first_rollout(policy, old_policy, c)
     logp = (log_probs(policy, ro.batch, 0.8), log_probs(old_policy, ro.batch, 0.8))
     divergence = (logp[0].exp() * (logp[0] - logp[1])).sum(-1)
@@ -148,9 +149,9 @@ def test_at_the_first_step_every_ratio_is_1_and_the_kl_is_0():
     assert torch.allclose((logp - ro.old_logp).exp(), torch.ones_like(logp), atol=1e-5)
     loss, figures = dareu.policy_loss(learner, ro)
     assert figures["clip_fraction"] == 0 and figures["approximate_kl"] == pytest.approx(0, abs=1e-6)
-    assert loss.item() == pytest.approx(
-        -rl.masked_mean(ro.advantages, ro.batch.mask).item(), abs=1e-5
-    )
+    rows = zip(ro.advantages, ro.batch.mask > 0, strict=True)
+    by_response = [row[inside].mean().item() for row, inside in rows]
+    assert loss.item() == pytest.approx(-sum(by_response) / len(by_response), abs=1e-5)
 
 
 def test_pi_old_is_the_original_model_for_one_data_epoch(monkeypatch):
@@ -200,7 +201,7 @@ def test_alternate_updates_distil_after_each_forget_update():
 
 def test_distillation_is_the_mean_kl_over_the_tokens_one_by_one():
     policy, original = tiny(0), tiny(1)
-    kept = dareu.retain_batch(original, RETAIN[:3], LIMITS, config())
+    kept = dareu.retain_batch(original, RETAIN[:3], LIMITS, config(mean="tokens"))
     terms = []
     for prompt, response in RETAIN[:3]:
         ids = [*prompt, *response, EOS]
@@ -242,15 +243,92 @@ def test_the_gradient_of_the_objective_by_finite_differences():
     assert checked > 20
 
 
-def test_the_value_head_alone_is_fitted_before_the_policy_moves():
+@pytest.mark.parametrize("value", ["shared", "head", "network"])
+def test_only_a_shared_value_head_moves_the_policy(value):
     policy = tiny()
-    hidden, mask = torch.randn(6, 5, 16), torch.ones(6, 5)
-    returns = hidden[:, :, 0] * 0.5 - 1
-    head = torch.nn.Linear(16, 1)
-    before = rl.value_loss(head(hidden).squeeze(2), returns, mask).item()
-    dareu.fit_value_head(head, hidden, returns, mask, steps=400)
-    assert rl.value_loss(head(hidden).squeeze(2), returns, mask).item() < 0.05 * before
-    assert all(p.grad is None for p in policy.parameters())
+    c = config(value=value, value_coef=1.0, value_lr=0.01, kl_coef=0.0)
+    ro, learner = first_rollout(policy, policy.snapshot(), c)
+    ro.advantages.zero_()  # so that J says nothing
+    head, network = learner.value_head.weight.clone(), learner.value_network
+    states = network and copy.deepcopy(network.state_dict())
+    before = rl.value_loss(
+        dareu.value(learner, ro.batch, hidden_of(policy, ro)), ro.returns, ro.batch.mask
+    )
+    start = copy.deepcopy(policy.state_dict())
+    for _ in range(5):
+        loss, _ = dareu.policy_loss(learner, ro)
+        descend(learner.optimizer, loss)
+    after = rl.value_loss(
+        dareu.value(learner, ro.batch, hidden_of(policy, ro)), ro.returns, ro.batch.mask
+    )
+    moved = any(not torch.equal(p, start[name]) for name, p in policy.state_dict().items())
+    assert moved == (value == "shared")
+    assert not torch.equal(head, learner.value_head.weight) and after < before
+    if network:
+        assert any(not torch.equal(p, states[name]) for name, p in network.state_dict().items())
+
+
+def hidden_of(policy, ro):
+    return response_hidden(policy, ro.batch)
+
+
+def test_v_has_a_clip_of_its_own():
+    """A value loss a thousand times as large leaves the policy's step as it is, but not a shared
+    one's."""
+    moved = {}
+    for value in ("shared", "network"):
+        for coef in (1e-3, 1.0):
+            policy = tiny()
+            c = config(value=value, value_coef=coef, value_lr=0.01)
+            ro, learner = first_rollout(policy, policy.snapshot(), c)
+            learner.optimizer = torch.optim.SGD(
+                [{"params": g["params"], "lr": 1.0} for g in learner.optimizer.param_groups]
+            )
+            ro.returns += 100
+            descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
+            moved[value, coef] = policy.h[0].mlp[0].weight - tiny().h[0].mlp[0].weight
+    assert torch.allclose(moved["network", 1e-3], moved["network", 1.0], atol=1e-7)
+    assert not torch.allclose(moved["shared", 1e-3], moved["shared", 1.0], atol=1e-3)
+
+
+def test_means_over_responses_or_over_tokens():
+    x, mask = torch.tensor([[1.0, 2.0, 3.0], [10.0, 0, 0]]), torch.tensor([[1.0, 1, 1], [1, 0, 0]])
+    mean = {
+        of: rl.masked_mean(x, rl.token_weights(mask, of)).item() for of in ("responses", "tokens")
+    }
+    assert mean == {"responses": (2 + 10) / 2, "tokens": 16 / 4}
+    policy, original = tiny(1), tiny(0)
+    losses = {}
+    for of in ("responses", "tokens"):
+        kept = dareu.retain_batch(original, RETAIN[:3], LIMITS, config(mean=of))
+        losses[of] = dareu.distillation_loss(policy, kept).item()
+        p, q = log_probs(original, kept.batch), log_probs(policy, kept.batch)
+        kl = (p.exp() * (p - q)).sum(-1)
+        rows = [row[m > 0] for row, m in zip(kl, kept.batch.mask, strict=True)]
+        by_row = torch.stack([row.mean() for row in rows]).mean()
+        expected = by_row if of == "responses" else torch.cat(rows).mean()
+        assert losses[of] == pytest.approx(expected.item(), abs=1e-5)
+    assert abs(losses["responses"] - losses["tokens"]) > 1e-3
+
+
+def test_what_is_whitened_and_what_the_kl_compares():
+    policy, old_policy = tiny(0), tiny(1)
+    plain, _ = first_rollout(policy, old_policy, config(whiten="none"))
+    rewards, _ = first_rollout(policy, old_policy, config(whiten="rewards"))
+    inside = plain.batch.mask > 0
+    assert torch.allclose(rewards.rewards[inside].mean(), torch.tensor(0.0), atol=1e-5)
+    assert torch.allclose(rewards.rewards, rl.whiten(plain.rewards, plain.batch.mask), atol=1e-5)
+    advantages, _ = first_rollout(policy, old_policy, config(whiten="advantages"))
+    assert torch.allclose(advantages.rewards, plain.rewards)
+    assert torch.allclose(
+        advantages.advantages, rl.whiten(plain.advantages, plain.batch.mask), atol=1e-4
+    )
+    tokens, _ = first_rollout(policy, old_policy, config(whiten="none", kl_of="tokens"))
+    logp = [chosen(log_probs(p, plain.batch, 0.8), plain.batch) for p in (policy, old_policy)]
+    assert torch.allclose(tokens.kl, logp[0] - logp[1], atol=1e-5)
+    warm, _ = first_rollout(policy, old_policy, config(ratio_temperature=1.0))
+    expected = chosen(log_probs(old_policy, plain.batch, 1.0), plain.batch)
+    assert torch.allclose(warm.old_logp, expected, atol=1e-5)
 
 
 def test_no_reference_of_the_forget_set_is_ever_given():

@@ -20,7 +20,7 @@ FLAGS = (
 ).split()
 OTHER = (
     "--methods dareu,dareu_plus --algorithm reinforce --reward random --plus-attribution response "
-    "--distill-on generated --retain-updates joint --renew-old-policy batch --value-steps 2 "
+    "--distill-on generated --retain-updates joint --renew-old-policy batch --value network "
     "--classifier-batches owner --second-retrained --all-scores"
 ).split()
 

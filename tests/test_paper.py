@@ -30,7 +30,7 @@ def test_spread_and_table():
 def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
     jobs = []
 
-    def fake(job, threads, running):
+    def fake(job, threads, stop):
         jobs.append(job)
         return made_up(tow=0.9)
 
@@ -81,14 +81,18 @@ def test_the_ladder_of_made_up_runs(tmp_path, monkeypatch):
         return results
 
     monkeypatch.setattr(ladder, "run_variants", fake)
+    monkeypatch.setattr(ladder, "open_for_rollout", lambda folder, device: [folder.name])
+    alike = dict.fromkeys(ladder.CONTROLS, 0.85)
+    monkeypatch.setattr(ladder, "correlations", lambda name: alike)
     ladder.main(["--seeds", "0", "1", "2", "--out", str(tmp_path)])
     for name, rows in ladder.TABLES.items():
         found = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
         assert list(found) == list(rows)
         row = found["DareU+"]
-        assert row["credit"] == pytest.approx([0.5, 0.625, 0.75])
-        assert row["perplexity ratio"] == [1.5] * 3
-        assert ("fact recall, random" in row) == (name == "controls")
+        assert row["constant"]["credit"] == pytest.approx([0.5, 0.625, 0.75])
+        assert row["slices"]["perplexity ratio"] == [1.5] * 3
+        assert ("shuffled" in row) == (name == "controls") and "correlation" not in row["constant"]
+        assert ("correlation" in found["DareU"]["constant"]) == (name == "controls")
     with pytest.raises(InputError, match="--only"):
         ladder.main(["--only", "nothing", "--out", str(tmp_path)])
 
@@ -106,44 +110,60 @@ def test_every_row_of_the_ladder_is_a_command_that_train_takes():
 
 
 def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
-    """`train.py` replaced by a formula: ToW falls with the distance from 1e-4 and 32 steps."""
+    """`train.py` replaced by formulas, whose best settings are known."""
 
     def tow(lr, steps, seed):
         return 1 - abs(float(lr) - 1e-4) * 100 - abs(steps - 32) / 128 - (seed - 100) / 100
 
+    def of_settings(given):
+        """Best at gamma .7 with a network for V, whose rate matters, and 64 retain rows."""
+        value = {"shared": 0.1, "head": 0.2}.get(given.get("--value"), 0.0)
+        value += abs(given.get("--value-lr", 0) - 1.5e-4)
+        rows = abs(given.get("--retain-batch", 0) - 64) / 1000
+        return 0.9 - abs(given["--gamma"] - 0.7) - value - rows
+
     def fake(variants, seeds, out, workers, flags):
         results = {}
-        for label, given in variants.items():
+        for label, words in variants.items():
+            given = dict(zip(words[::2], words[1::2], strict=True))
+            method = given["--methods"]
             for seed in seeds:
-                folder = out / f"{label}-seed{seed}"
-                folder.mkdir(parents=True, exist_ok=True)
                 if "--scrn-lr" in given:
-                    lr = given[given.index("--scrn-lr") + 1]
-                    results[label, seed] = made_up("scrn", tow=1 - abs(lr - 0.1))
-                    continue
-                if "--rl-lr" in given:
-                    lr = given[given.index("--rl-lr") + 1]
-                    size = given[given.index("--retain-batch") + 1]
-                    results[label, seed] = made_up(tow=tow(lr, 32, seed) + size / 1000)
-                    continue
-                lr = given[given.index("--baseline-lr") + 1]
-                log = [
-                    {"method": m, "step": s, "scores": {"tow": tow(lr, s, seed)}}
-                    for m in search.METHODS
-                    for s in (4, 8, 16, 32, 64, 128)
-                ]
-                text = "".join(json.dumps(row) + "\n" for row in log)
-                (folder / "log.jsonl").write_text(text)
+                    results[label, seed] = made_up("scrn", tow=1 - abs(given["--scrn-lr"] - 0.1))
+                elif "--gamma" in given:
+                    results[label, seed] = made_up(tow=of_settings(given))
+                elif "--plus-lr" in given:
+                    results[label, seed] = made_up("dareu_plus", tow=given["--plus-lr"])
+                else:
+                    log = [
+                        {
+                            "method": m,
+                            "step": s,
+                            "scores": {"tow": tow(given["--baseline-lr"], s, seed)},
+                        }
+                        for m in method.split(",")
+                        for s in search.GRID_STEPS
+                    ]
+                    folder = out / f"{label}-seed{seed}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / "log.jsonl").write_text(
+                        "".join(json.dumps(row) + "\n" for row in log)
+                    )
         return results
 
     monkeypatch.setattr(search, "run_variants", fake)
+    monkeypatch.setattr(search, "make_abstracts", lambda out: out / "abstracts.jsonl")
     monkeypatch.setattr(search, "SEARCH_FILE", tmp_path / "search.json")
     search.search([], tmp_path, 2)
     found = json.loads((tmp_path / "search.json").read_text())["methods"]
-    assert set(found) == {"dareu", "scrn", *search.METHODS}
+    assert set(found) == {"dareu", "dareu_plus", "scrn", *search.METHODS}
     assert (found["npo"]["lr"], found["npo"]["steps"]) == (1e-4, 32)
-    assert (found["dareu"]["lr"], found["dareu"]["retain_batch"]) == (1e-4, 128)
-    assert found["scrn"]["lr"] == 0.1
+    chosen = found["dareu"]["chosen"]
+    assert chosen["--gamma"] == 0.7 and chosen["--retain-batch"] == 64
+    assert chosen["--value"] == "network" and chosen["--value-lr"] == 1.5e-4
+    assert found["dareu_plus"]["chosen"]["--plus-lr"] == 3e-3
+    assert found["scrn"]["chosen"] == {"--scrn-lr": 0.1}
+    assert all(len(cell["tow"]) == 6 for cell in found["dareu"]["grid"]), "both datasets"
     cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["steps"] == 8)
     assert cell["tow"] == pytest.approx([tow(4e-4, 8, seed) for seed in search.SEEDS])
     search.search(["npo"], tmp_path, 2)

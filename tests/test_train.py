@@ -548,7 +548,7 @@ def test_help_names_every_flag(capsys):
         train.main(["--help"])
     assert e.value.code == 0
     printed = capsys.readouterr().out
-    assert "--kl-coef" in printed and "--no-whiten" in printed and "70,000" in printed
+    assert "--kl-coef" in printed and "--no-retrained" in printed and "70,000" in printed
 
 
 def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):

@@ -5,7 +5,7 @@ import time
 import torch
 import transformers
 
-from ..model import GPT, pad, pad_left
+from ..model import GPT, pad
 
 transformers.logging.set_verbosity_error()
 
@@ -52,8 +52,9 @@ def train_epoch(peer, sequences, lr):
 
 def sample(peer, prompts, max_new_tokens, temperature, eos_id):
     """Responses by `generate` with its cache: how many tokens they have, end of text included."""
-    ids = pad_left(prompts, value=eos_id, device=peer.device)
-    mask = pad_left([[1] * len(prompt) for prompt in prompts], device=peer.device)
+    # Padded on the left.
+    ids = pad([x[::-1] for x in prompts], value=eos_id, device=peer.device).flip(1)
+    mask = pad([[1] * len(x) for x in prompts], device=peer.device).flip(1)
     out = peer.generate(
         ids,
         attention_mask=mask,

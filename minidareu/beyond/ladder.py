@@ -3,14 +3,14 @@
     python -m minidareu.beyond.ladder                 ladder.json and ladder.md in runs/ladder
     python -m minidareu.beyond.ladder --only controls
 
-Every row of a table is run again with controls of the reward: an attribution of 0.5 whatever the
-policy says ("constant"), random numbers, and one minus the attribution ("reversed"). The *credit*
-of a row is the share of its forgetting that the reward answers for:
+A row is run again with controls in the place of its attribution (`controls.py`). The *credit* is
+the share of the forgetting of facts that the attribution answers for:
 
-    credit = (fact recall under the constant reward - fact recall) / (1 - fact recall)
+    credit = (fact recall under the control - fact recall) / (1 - fact recall)
 
-0: a reward that says nothing forgets as well; 1: without the reward nothing is forgotten. Goes on
-where it was cut.
+0: what says nothing forgets as well; 1: without the attribution nothing is forgotten. It sees facts
+alone, so ToW, names and language stand beside it; and `correlation`, how alike the advantages of
+the first batch are (`advantages.py`). Goes on where it was cut.
 """
 
 import os
@@ -19,7 +19,9 @@ from pathlib import Path
 from ..files import InputError, write_json, write_text
 from ..report.markdown import spread, table
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
-from ..run.pool import run_variants
+from ..run.flags import CONTROLS
+from ..run.pool import folder_of, run_variants
+from .advantages import correlations, open_for_rollout
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
 # As many responses and updates as DareU+ takes, at its learning rate.
@@ -36,41 +38,36 @@ LADDER = {
     "DareU+ without the KL": [*PLUS, "--plus-kl-coef", 0],
     "DareU+ with lambda_dis 2": [*PLUS, "--plus-distill-coef", 2],
 }
-FITTED = ["--value-steps", 100]
-SMALL_STEPS = ["--group-size", 4, "--forget-batch", 128, "--ppo-steps", 5]
-CONTROLS = {
+ROWS = {
     "DareU": DAREU,
     "DareU+": PLUS,
-    "DareU, advantages not whitened": [*DAREU, "--no-whiten"],
+    **{f"DareU, gamma {gamma}": [*DAREU, "--gamma", gamma] for gamma in (0.5, 0.7, 0.9, 0.99)},
+    "DareU, V shares the policy's clip": [*DAREU, "--value", "shared"],
+    "DareU, V a head": [*DAREU, "--value", "head", "--value-lr", 1e-2],
+    "DareU, V a network": [*DAREU, "--value", "network", "--value-lr", 1e-3],
+    "DareU, advantages not whitened": [*DAREU, "--whiten", "none"],
     "DareU, pi_old renewed for each batch": [*DAREU, "--renew-old-policy", "batch"],
     "DareU, C_seg 9.2: chi tells all attributions apart": [*DAREU, "--c-seg", 9.2],
-    "DareU, original model less sure (8 epochs)": [*DAREU, "--epochs", 8],
-    "DareU, V fitted first": [*DAREU, *FITTED],
-    "DareU, V fitted first, 8 data epochs": [*DAREU, *FITTED, "--data-epochs", 8],
-    "the same, 4 responses to a prompt, 5 PPO steps": [
-        *DAREU,
-        *FITTED,
-        *SMALL_STEPS,
-        *["--data-epochs", 8],
-    ],
+    "DareU, 8 data epochs": [*DAREU, "--data-epochs", 8],
 }
-TABLES = {"ladder": LADDER, "controls": CONTROLS}
+TABLES = {"ladder": LADDER, "controls": ROWS}
 
 
 def rewards_of(name, label):
     """The rewards that a row is run with, its own first."""
-    if name == "controls" and label in ("DareU", "DareU+"):
-        return ["slices", "constant", "random", "reversed"]
-    if name == "ladder" and label.startswith("DareU+ "):
+    if name == "controls":
+        return ["slices", *(CONTROLS if label in ("DareU", "DareU+") else ["constant", "shuffled"])]
+    if label.startswith("DareU+ "):
         return ["slices"]  # a setting of DareU+, not a step towards it
     return ["slices", "constant"]
 
 
-def credit(fact_recall, constant_recall):
-    """The share of the forgetting that the reward answers for; None where nothing is forgotten."""
+def credit(fact_recall, control_recall):
+    """The share of the forgetting that the attribution answers for; None where nothing is
+    forgotten."""
     if fact_recall is None or fact_recall >= 1:
         return None
-    return (constant_recall - fact_recall) / (1 - fact_recall)
+    return (control_recall - fact_recall) / (1 - fact_recall)
 
 
 def ratio(perplexity, retrained_perplexity):
@@ -83,30 +80,39 @@ def unlearned(results):
     return results["models"][results["config"]["methods"]]
 
 
-def measure_row(results, name, label, seeds):
-    """{column: value of each seed} of a row. results: {(label and reward, seed): results}."""
-    rewards = rewards_of(name, label)
-    by_reward = {
-        reward: [results[f"{label} {reward}", seed] for seed in seeds] for reward in rewards
-    }
-    scores = [unlearned(r) for r in by_reward["slices"]]
-    retrained = [r["models"]["retrained"] for r in by_reward["slices"]]
+def measure_row(runs):
+    """{column: value of each seed} of the runs of one row with one reward."""
+    scores = [unlearned(r) for r in runs]
+    retrained = [r["models"]["retrained"] for r in runs]
     pairs = list(zip(scores, retrained, strict=True))
-    row = {
+    return {
         "ToW": [s["tow"] for s in scores],
+        "D_F above retrained": [s["forget"] - t["forget"] for s, t in pairs],
         "fact recall": [s["fact_recall"] for s in scores],
-        "retrained": [t["fact_recall"] for t in retrained],
+        "fact recall, retrained": [t["fact_recall"] for t in retrained],
         "name kept": [s["name_kept"] for s in scores],
         "perplexity ratio": [ratio(s["perplexity"], t["perplexity"]) for s, t in pairs],
     }
+
+
+def measure_rows(results, name, label, seeds, out):
+    """{reward: {column: value of each seed}} of a row, with credit and correlation of controls."""
+    rewards = rewards_of(name, label)
+    rows = {
+        reward: measure_row([results[f"{label} {reward}", seed] for seed in seeds])
+        for reward in rewards
+    }
     for reward in rewards[1:]:
-        controls = [unlearned(r) for r in by_reward[reward]]
-        row[f"fact recall, {reward}"] = [s["fact_recall"] for s in controls]
-        row[f"ToW, {reward}"] = [s["tow"] for s in controls]
-    if "constant" in rewards:
-        recalls = zip(row["fact recall"], row["fact recall, constant"], strict=True)
-        row["credit"] = [credit(own, constant) for own, constant in recalls]
-    return row
+        recalls = zip(rows["slices"]["fact recall"], rows[reward]["fact recall"], strict=True)
+        rows[reward]["credit"] = [credit(own, control) for own, control in recalls]
+    if name == "controls" and label != "DareU+":
+        found = [
+            correlations(*open_for_rollout(folder_of(out, f"{label} slices", seed), "cpu"))
+            for seed in seeds
+        ]
+        for reward in rewards[1:]:
+            rows[reward]["correlation"] = [by_control[reward] for by_control in found]
+    return rows
 
 
 def picked_rows(labels, text):
@@ -148,12 +154,19 @@ def main(argv=None):
         results = run_variants(
             variants, args.seeds, args.out, args.workers, flags=split_flags(args.flags)
         )
-        rows = {label: measure_row(results, name, label, args.seeds) for label in labels}
+        rows = {
+            label: measure_rows(results, name, label, args.seeds, out=args.out) for label in labels
+        }
         write_json(args.out / f"{name}.json", {"seeds": args.seeds, "rows": rows})
-        columns = dict.fromkeys(column for row in rows.values() for column in row)
+        lines = {
+            label if reward == "slices" else f"{label}: {reward}": row
+            for label, by_reward in rows.items()
+            for reward, row in by_reward.items()
+        }
+        columns = dict.fromkeys(column for row in lines.values() for column in row)
         cells = [
             [label, *(spread(row[column]) if column in row else "" for column in columns)]
-            for label, row in rows.items()
+            for label, row in lines.items()
         ]
         text = "\n".join(table(["", *columns], cells)) + "\n"
         write_text(args.out / f"{name}.md", text)

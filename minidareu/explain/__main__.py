@@ -24,6 +24,7 @@ from ..files import InputError
 from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
 from ..run.cli import make_parser, run_main
+from ..run.flags import CONTROLS
 from ..run.prepare import Run, pick_device
 
 WHY_DAREU = (
@@ -91,7 +92,7 @@ def explain_dareu(
     ro = roll_out([queries[0], *rng.sample(queries[1:], size - 1)])
     T = int(ro.batch.mask[0].sum())
     ends = dareu.slice_ends(T, T if config.reward == "token" else config.slices)
-    before = probabilities(policy, ro.batch, config.temperature, T)
+    before = probabilities(policy, ro.batch, config.ratio_temperature, T)
     update(ro)
     score_title = "last chi" if config.reward == "sequence" else "prefix mean"
     columns = {
@@ -105,7 +106,7 @@ def explain_dareu(
         "return": ro.returns[0, :T],
         "V": ro.values[0, :T],
         "advantage": ro.advantages[0, :T],
-        "pi after": probabilities(policy, ro.batch, config.temperature, T),
+        "pi after": probabilities(policy, ro.batch, config.ratio_temperature, T),
     }
     ratio = columns["pi after"] / columns["pi_old"]
     columns["clipped"] = ((ratio - 1).abs() > config.clip).float()
@@ -196,7 +197,7 @@ def main(argv=None):
     print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
     attribute = dareu_attribution(run, classifiers)
     explained = explain_dareu(run, original, attribute, queries)
-    if reward in ("constant", "random", "reversed"):
+    if reward in CONTROLS:
         print(f"The reward of this run is a control, {reward}: DA is not the classifier's.\n")
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)

@@ -11,8 +11,6 @@ What several tables share is trained once. Goes on where it was cut.
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +18,8 @@ from tqdm import tqdm
 from ..files import InputError, find, write_json, write_text
 from ..report.plot import draw
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
-from ..run.pool import DATA, ROOT, folder_of, run_variants, side_by_side
+from ..run.pool import DATA, folder_of, run_variants, side_by_side
+from .abstracts import ARXIV, make_abstracts
 from .columns import gathered, table_rows
 from .measured import MEASURED, Case, measure
 from .plot import PICTURES
@@ -30,10 +29,7 @@ from .tables import RUNS, TABLES
 
 ITEMS = TABLES | MEASURED
 NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.sub(r"\D", "", name)), name))
-# The abstracts are long, and learned by heart in so many passes. S_PPO, |B_f| and the learning rate
-# are the paper's for ArXiv; |B_r| has about as many tokens as on the authors.
-ARXIV = "--epochs 30 --ppo-steps 6 --forget-batch 16 --rl-lr 2e-4 --retain-batch 32"
-DATA_FLAGS = {"authors": [], "abstracts": ARXIV.split()}
+DATA_FLAGS = {"authors": [], "abstracts": ARXIV}
 QUICK = (
     "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 --plus-classifier-epochs 4 "
     "--plus-updates 16 --baseline-steps 16"
@@ -54,14 +50,6 @@ def picked(names):
             )
         found += fitting
     return list(dict.fromkeys(found))
-
-
-def make_abstracts(path):
-    """The abstracts, unless they are there."""
-    if not path.exists():
-        script = ROOT / "data/abstracts/prepare.py"
-        command = [sys.executable, str(script), "--out", str(path)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def make_runs(names, args, data, flags):
@@ -150,9 +138,7 @@ def main(argv=None):
     names = picked(args.names)
     args.seeds = args.seeds or ([41] if args.quick else [41, 42, 43])
     args.out = args.out.resolve()
-    data = {"authors": find(args.data).resolve(), "abstracts": args.out / "abstracts.jsonl"}
-    args.out.mkdir(parents=True, exist_ok=True)
-    make_abstracts(data["abstracts"])
+    data = {"authors": find(args.data).resolve(), "abstracts": make_abstracts(args.out)}
     needed = list(dict.fromkeys(run for name in names for run in ITEMS[name].runs()))
     results = make_runs(needed, args, data, flags=flags)
     measured = [name for name in names if name in MEASURED]

@@ -1,10 +1,11 @@
-"""The search of learning rates and steps, on seeds of their own.
+"""The search of settings that the paper does not give, on seeds of their own.
 
-DareU: the learning rate, of the paper's own grid, and |B_r|, which the paper does not give; two
-owners forgotten. The loss-based methods and SCRN: learning rate and steps; each seed forgets
-another number of owners, so that what is chosen has to serve all three.
+DareU, DareU+ and SCRN: stage by stage, each with what the stages before have chosen, on the authors
+and on the abstracts, whose responses are long. The loss-based methods: learning rate and steps, on
+the authors. Each seed forgets another number of owners, so that what is chosen has to serve all.
 """
 
+import itertools
 import json
 from statistics import mean
 
@@ -12,14 +13,72 @@ from ..baselines import METHODS
 from ..files import InputError, read_lines, write_json
 from ..run.folder import LOG
 from ..run.pool import ROOT, folder_of, run_variants
+from .abstracts import ARXIV, make_abstracts
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
-SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40
-GRID_LR = [2.5e-5, 1e-4, 4e-4]
-GRID_STEPS = [8, 16, 32, 64, 128]
-RL_LR = [1e-4, 1.5e-4, 3e-4, 5e-4]
-RETAIN_BATCH = [32, 128]
-SCRN_LR = [1e-2, 1e-1, 1.0]
+SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40 authors
+TOPICS = {100: 1, 101: 2, 102: 3}  # of 10 topics of abstracts
+GRID_LR = [6.25e-6, 2.5e-5, 1e-4, 4e-4, 1.6e-3]
+GRID_STEPS = [8, 16, 32, 64, 128, 256]
+
+
+def grid(flags):
+    """{flag: values} -> all combinations, each {flag: value}."""
+    return [dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values())]
+
+
+# The stages of each method: what is tried in each, {flag: value}. Flags of the abstracts that the
+# paper gives for ArXiv stand beside them.
+STAGES = {
+    "dareu": [
+        grid({"--gamma": [0.5, 0.7, 0.9, 0.97, 0.99], "--rl-lr": [1.5e-4, 3e-4]}),
+        [{"--value": "shared"}]
+        + grid({"--value": ["head"], "--value-lr": [1e-3, 1e-2]})
+        + grid({"--value": ["network"], "--value-lr": [1.5e-4, 1e-3]}),
+        grid({"--gae-lambda": [0.5, 0.9, 0.95, 1.0]}),
+        grid({"--retain-batch": [32, 64, 128, 256]}),
+    ],
+    "dareu_plus": [
+        grid({"--plus-updates": [64, 128], "--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
+        grid({"--plus-kl-coef": [0.01, 0.03, 0.1]}),
+        grid({"--plus-retain-batch": [16, 32, 64]}),
+    ],
+    "scrn": [grid({"--scrn-lr": [1e-2, 1e-1, 1.0]})],
+}
+
+
+def label_of(method, given):
+    """The name of a run with these settings."""
+    return "-".join([method, *map(str, given.values())])
+
+
+def search_cells(method, cells, out, workers, flags):
+    """[ToW by seed, on the authors and then on the abstracts] of each of these {flag: value}."""
+    variants = {
+        label_of(method, cell): ["--methods", method, *itertools.chain(*cell.items())]
+        for cell in cells
+    }
+    datasets = {"": ([], SEEDS), "abstracts-": (["--data", make_abstracts(out), *ARXIV], TOPICS)}
+    tow = [[] for _ in cells]
+    for name, (more, seeds) in datasets.items():
+        named = {name + label: words for label, words in variants.items()}
+        for seed, n_forget in seeds.items():
+            given = [*more, *flags, "--n-forget", n_forget, "--no-curve"]
+            results = run_variants(named, [seed], out, workers, flags=given)
+            for values, label in zip(tow, named, strict=True):
+                values.append(results[label, seed]["models"][method]["tow"])
+    return tow
+
+
+def search_stages(method, out, workers, flags):
+    """{"chosen": {flag: value} of the highest mean ToW, "grid": every cell that was tried}."""
+    chosen, tried = {}, []
+    for stage in STAGES[method]:
+        cells = [chosen | cell for cell in stage]
+        for cell, tow in zip(cells, search_cells(method, cells, out, workers, flags), strict=True):
+            tried.append({"flags": cell, "tow": tow})
+        chosen = max(tried[-len(cells) :], key=lambda cell: mean(cell["tow"]))["flags"]
+    return {"chosen": chosen, "grid": tried}
 
 
 def read_curves(folder):
@@ -29,36 +88,6 @@ def read_curves(folder):
         if "scores" in row:
             curves.setdefault(row["method"], {})[row["step"]] = row["scores"]["tow"]
     return curves
-
-
-def search_dareu(out, workers, flags):
-    """DareU's learning rate and |B_r|: {"lr", "retain_batch": of the highest mean ToW, "grid"}."""
-    cells = [(lr, size) for lr in RL_LR for size in RETAIN_BATCH]
-    variants = {
-        f"dareu-{lr}-{size}": ["--methods", "dareu", "--rl-lr", lr, "--retain-batch", size]
-        for lr, size in cells
-    }
-    results = run_variants(variants, list(SEEDS), out, workers, flags=flags)
-    tow = {}
-    for lr, size in cells:
-        runs = [results[f"dareu-{lr}-{size}", seed] for seed in SEEDS]
-        tow[lr, size] = [r["models"]["dareu"]["tow"] for r in runs]
-    lr, size = max(cells, key=lambda cell: mean(tow[cell]))
-    grid = [{"lr": a, "retain_batch": b, "tow": values} for (a, b), values in tow.items()]
-    return {"lr": lr, "retain_batch": size, "grid": grid}
-
-
-def search_scrn(out, workers, flags):
-    """SCRN's learning rate: {"lr": of the highest mean ToW, "grid"}."""
-    variants = {f"scrn-{lr}": ["--methods", "scrn", "--scrn-lr", lr] for lr in SCRN_LR}
-    tow = {lr: [] for lr in SCRN_LR}
-    for seed, n_forget in SEEDS.items():
-        more = [*flags, "--n-forget", n_forget]
-        results = run_variants(variants, [seed], out, workers, flags=more)
-        for lr in SCRN_LR:
-            tow[lr].append(results[f"scrn-{lr}", seed]["models"]["scrn"]["tow"])
-    grid = [{"lr": lr, "tow": values} for lr, values in tow.items()]
-    return {"lr": max(SCRN_LR, key=lambda lr: mean(tow[lr])), "grid": grid}
 
 
 def search_losses(names, out, workers, flags):
@@ -74,18 +103,18 @@ def search_losses(names, out, workers, flags):
             curves = read_curves(folder_of(out, f"losses-{lr}", seed))
             for method in names:
                 for step in GRID_STEPS:
-                    tow[method].setdefault((lr, step), []).append(curves[method][step])
+                    tow[method].setdefault((lr, step), []).append(curves[method].get(step, 0))
     found = {}
     for method, cells in tow.items():
         lr, n_steps = max(cells, key=lambda cell: mean(cells[cell]))
-        grid = [{"lr": a, "steps": b, "tow": values} for (a, b), values in cells.items()]
-        found[method] = {"lr": lr, "steps": n_steps, "grid": grid}
+        rows = [{"lr": a, "steps": b, "tow": values} for (a, b), values in cells.items()]
+        found[method] = {"lr": lr, "steps": n_steps, "grid": rows}
     return found
 
 
 def search(names, out, workers, flags=()):
     """Search the methods of these names, or all, and write SEARCH_FILE; the others stay there."""
-    known = ["dareu", "scrn", *METHODS]
+    known = [*STAGES, *METHODS]
     for name in names:
         if name not in known:
             raise InputError(
@@ -93,16 +122,16 @@ def search(names, out, workers, flags=()):
             )
     names = names or known
     found = json.loads(SEARCH_FILE.read_text(encoding="utf-8")) if SEARCH_FILE.exists() else {}
-    found |= {"seeds and owners forgotten": SEEDS, "chosen by": "mean ToW"}
+    found |= {"seeds and owners forgotten": SEEDS, "seeds and topics forgotten": TOPICS}
+    found["chosen by"] = "mean ToW"
     methods = found.setdefault("methods", {})
-    if "dareu" in names:
-        methods["dareu"] = search_dareu(out, workers, flags)
-    if "scrn" in names:
-        methods["scrn"] = search_scrn(out, workers, flags)
+    for name in names:
+        if name in STAGES:
+            methods[name] = search_stages(name, out, workers, flags)
+            print(f"{name:<12}{methods[name]['chosen']}")
     losses = [name for name in names if name in METHODS]
     if losses:
         methods |= search_losses(losses, out, workers, flags=flags)
-    for method in names:
-        chosen = methods[method]
-        print(f"{method:<12}lr {chosen['lr']}, steps {chosen.get('steps', '-')}")
+    for name in losses:
+        print(f"{name:<12}lr {methods[name]['lr']}, steps {methods[name]['steps']}")
     write_json(SEARCH_FILE, found)

@@ -12,7 +12,8 @@ from .defaults import PRESETS, SIZES, size_rule
 
 # A flag belongs to the first stage that it matters to; shared: dareu and dareu_plus.
 STAGES = ["data", "model", "classifier", "shared", "dareu", "dareu_plus", "baselines", "run"]
-REWARDS = ["slices", "token", "sequence", "constant", "random", "reversed"]
+CONTROLS = ["constant", "random", "reversed", "shuffled"]  # of the reward: beyond/controls.py
+REWARDS = ["slices", "token", "sequence", *CONTROLS]
 
 
 def flag(default, stage, help, type=None, **limits):
@@ -83,11 +84,18 @@ class Config:
     plus_classifier_lr: float = flag(4e-3, "classifier", "its peak learning rate", low=0)
 
     reward: str = flag(
-        "slices", "shared", "three designs (Table 10), and three controls", choices=REWARDS
+        "slices", "shared", "three designs (Table 10), and four controls", choices=REWARDS
     )
     forget_batch: int = flag(32, "shared", "forget prompts in a batch B_f", low=1)
     distill_on: str = flag(
         "reference", "shared", "responses to distil on", choices=["reference", "generated"]
+    )
+
+    mean: str = flag(
+        "responses",
+        "shared",
+        "over the tokens of a response, then over responses (Sec. 4.2); or over all tokens",
+        choices=["responses", "tokens"],
     )
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
@@ -99,7 +107,11 @@ class Config:
     distill_coef: float = flag(2.0, "dareu", "lambda_dis, weight of the distillation", low=0)
     value_coef: float = flag(0.2, "dareu", "weight of V's loss", low=0)
     clip: float = flag(0.2, "dareu", "epsilon, the ratio is held within 1 +- clip", low=0)
+    kl_of: str = flag(
+        "distributions", "dareu", "what that KL compares", choices=["distributions", "tokens"]
+    )
     temperature: float = flag(0.8, "dareu", "of sampling", low=0.01)
+    ratio_temperature: float = flag(0.8, "dareu", "of the ratio and that KL", low=0.01)
     c_seg: float = flag(1.05, "dareu", "C_seg of chi", low=0.01)
     chi_eps: float = flag(1e-4, "dareu", "epsilon of chi", low=1e-9, high=0.5)
     rl_lr: float = flag(1.5e-4, "dareu", "learning rate of the policy", low=0)
@@ -107,12 +119,23 @@ class Config:
     gae_lambda: float = flag(
         1.0, "dareu", "lambda of GAE; at 1 the advantage is R - V, as in the paper", low=0, high=1
     )
-    whiten: bool = flag(True, "dareu", "shift and scale the advantages to mean 0, variance 1")
+    whiten: str = flag(
+        "advantages",
+        "dareu",
+        "what is shifted and scaled to mean 0, variance 1",
+        choices=["advantages", "rewards", "none"],
+    )
     renew_old_policy: str = flag("epoch", "dareu", "when pi_old <- pi", choices=["epoch", "batch"])
     retain_updates: str = flag(
         "alternate", "dareu", "in turn, or in one step", choices=["alternate", "joint"]
     )
-    value_steps: int = flag(0, "dareu", "steps that fit V before the policy moves", low=0)
+    value: str = flag(
+        "shared",
+        "dareu",
+        "V: a head on the policy that trains it too; a head alone; a network of its own",
+        choices=["shared", "head", "network"],
+    )
+    value_lr: float = flag(1e-3, "dareu", "learning rate of V where it is not shared", low=0)
     group_size: int = flag(1, "dareu", "responses to each forget prompt in a data epoch", low=1)
 
     plus_attribution: str = flag(
