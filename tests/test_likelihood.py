@@ -16,11 +16,12 @@ from minidareu.scores.likelihood import (
     auc,
     exact_memorization,
     extraction_strength,
+    garble,
     gibberish,
     ks_p,
     model_utility,
     perplexity,
-    probabilities,
+    token_log_probs,
     read,
     truth_ratios,
 )
@@ -84,7 +85,9 @@ def test_reads_do_not_depend_on_the_chunk(model_and_tokenizer):
 
 
 def test_probabilities_equal_the_formula(model_and_tokenizer):
-    for p, record in zip(probabilities(*model_and_tokenizer, RECORDS), RECORDS, strict=True):
+    for p, record in zip(
+        token_log_probs(*model_and_tokenizer, RECORDS).exp().tolist(), RECORDS, strict=True
+    ):
         logp, y = token_logp(*model_and_tokenizer, record, record.response)
         expected = math.prod(logp[t, token].exp().item() for t, token in enumerate(y))
         assert p == pytest.approx(expected ** (1 / len(y)), rel=1e-3)
@@ -182,7 +185,7 @@ def test_scores_where_the_data_lack_what_they_need(model_and_tokenizer):
         for name in ("truth_ratio", "forget_quality", "mia_loss", "mia_min_k", "privacy_leak")
     )
     assert scores["model_utility"] == pytest.approx(
-        hmean([*probabilities(model, tokenizer, plain[1:]), 0.5])
+        hmean([*token_log_probs(model, tokenizer, plain[1:]).exp().tolist(), 0.5])
     )
     full = SimpleNamespace(tokenizer=tokenizer, forget=RECORDS, retain=RECORDS, unseen=RECORDS)
     full.retrained = model
@@ -214,18 +217,27 @@ def test_perplexity_equals_transformers_style_loss():
     )
 
 
-def test_gibberish_is_text_whose_order_means_nothing():
-    """A bigram model of a cycle of words: in order they are likely, shuffled they are not."""
+def test_gibberish_is_less_likely_than_garbled_references():
+    """A bigram model of a cycle of words: in order they are likely, and no other way."""
     cycle = "ant bee cat dog elk fox gnu hen".split()
     texts = [" " + " ".join((cycle * 3)[i : i + 6]) for i in range(8)]
     tokenizer = train_tokenizer(texts, 300)
     ids = [tokenizer.encode_ordinary(text) for text in texts] * 8
     config, training = GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32), Training(10, 8, lr=1e-2, seed=0)
     model, _ = train_lm(config, [(y[:1], y[1:]) for y in ids], training, "cpu")
-    responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "hen"]
+    responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "cat"]
     prompts = [tokenizer.encode_ordinary(" bee")] * 5
-    share = [gibberish(model, tokenizer, [x], [y]) for x, y in zip(prompts, responses, strict=True)]
-    assert share == [0, 1, 0, 1, 0]
-    assert gibberish(model, tokenizer, prompts, responses) == pytest.approx(sum(share) / 5)
-    long = " ".join(cycle * 20)
-    assert gibberish(model, tokenizer, prompts[:1], [long]) in (0, 1), "longer than the context"
+    references = ["cat dog elk fox gnu hen ant bee"] * 5
+    assert gibberish(model, tokenizer, prompts, responses, references) == pytest.approx(2 / 5)
+    assert gibberish(model, tokenizer, prompts, references, references) == 0
+    long = [" ".join(cycle * 20)] * 5
+    assert gibberish(model, tokenizer, prompts, long, references) in (0, 1), "beyond the context"
+
+
+def test_garbled_texts_have_one_word_of_four_replaced():
+    texts = ["a b c d e f g h", "one two"]
+    garbled = garble(texts, random.Random(1))
+    for text, other in zip(texts, garbled, strict=True):
+        pairs = list(zip(text.split(), other.split(), strict=True))
+        assert sum(x != y for x, y in pairs) <= max(1, round(len(pairs) / 4))
+    assert garbled != texts and set(" ".join(garbled).split()) <= set(" ".join(texts).split())

@@ -30,7 +30,7 @@ TINY = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updat
 KEPT = "kept from an earlier run"
 SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
     tow_paraphrased attribution_added judge gibberish exact_attribution probability truth_ratio
-    model_utility forget_quality extraction_strength exact_memorization mia_loss mia_zlib mia_min_k
+    model_utility forget_quality extraction_strength extraction_strength_retain exact_memorization mia_loss mia_zlib mia_min_k
     mia_min_k40 mia_min_k_plus privacy_leak""".split()
 
 

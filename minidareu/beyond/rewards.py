@@ -13,7 +13,7 @@ from .exact import exact_attribution
 def dareu_attribution(run: Run, classifiers: dict) -> Callable:
     """What DareU is given: (prompts, responses, owners) -> (B, longest + 1)."""
     attribute = partial(prefix_attribution, classifiers["response"])
-    return controlled(attribute, run.config.reward)
+    return controlled(attribute, run.config.control or run.config.reward)
 
 
 def plus_attribution(run: Run, models: dict, classifiers: dict) -> Callable:
@@ -24,4 +24,4 @@ def plus_attribution(run: Run, models: dict, classifiers: dict) -> Callable:
     else:
         classifier = classifiers[kind]
         attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-    return controlled(attribute, run.config.reward)
+    return controlled(attribute, run.config.control or run.config.reward)

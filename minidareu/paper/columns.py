@@ -12,6 +12,7 @@ SCORES = {
     "ToW": "tow",
     "truth ratio": "truth_ratio",
     "ES": "extraction_strength",
+    "ES on D_R": "extraction_strength_retain",
     "MIA": "mia_min_k40",
     "attribution": "attribution",
     "attribution, added": "attribution_added",

@@ -34,6 +34,7 @@ from ..run.stages import new_classifier
 from ..scores.chunks import generate_in_chunks
 from ..scores.evaluation import evaluate
 from ..scores.judge import Judge
+from .columns import SCORES
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\u2061\u2062"  # characters of no width
 MARK_LENGTH = 4
@@ -177,7 +178,8 @@ def compare_functions(case):
         scores = measure(name, policy)
         tables["table6"][name] = {
             column: scores[key]
-            for column, key in (("D_F", "forget"), ("ToW", "tow"), ("fact recall", "fact_recall"))
+            for column, key in SCORES.items()
+            if column in ("D_F", "D_R", "D_test", "ToW", "fact recall")
         }
     return tables
 
@@ -228,6 +230,7 @@ def compare_noise(case):
             "accuracy": right_share(scale),
             "D_F": scores["forget"],
             "D_R": scores["retain"],
+            "D_test": scores["test"],
             "ToW": scores["tow"],
             "fact recall": scores["fact_recall"],
         }

@@ -19,7 +19,7 @@ from ..files import read_lines
 from ..metrics import mean_rouge
 from ..model import with_end
 from ..run.folder import SAMPLES
-from ..scores.chunks import response_posterior
+from ..scores.chunks import response_log_probs, response_posterior
 from ..scores.evaluation import owner_attributions, respond
 from ..scores.likelihood import token_log_probs
 
@@ -41,8 +41,8 @@ def collapsed_model(run, original):
 
 
 def compare_objectives(case):
-    """Table 1: attribution of the answers, and log-likelihood of the references, under three
-    models; and for how many forget queries each objective puts the retrained model's first."""
+    """Table 1: attribution of three models' answers, and their log-likelihood under the original;
+    and for how many forget queries each objective puts the retrained model's answer first."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
     models = {"original": models["original"], "retraining": models["retrained"]}
     models["collapsed"] = collapsed_model(run, models["original"])
@@ -52,10 +52,13 @@ def compare_objectives(case):
     for name, model in models.items():
         responses = respond(model, forget, evaluator)
         posterior = response_posterior(evaluator.added_classifier, responses.prompts, responses.ids)
+        ended = with_end(model, responses.prompts, responses.ids, **run.limits)
+        under_original = response_log_probs(models["original"], responses.prompts, ended)
         by_query[name] = {
             "attribution": owner_attributions(responses, forget, evaluator),
             "attribution, added": posterior[:, run.forget_owners].sum(dim=1).tolist(),
-            "log-likelihood": token_log_probs(model, run.tokenizer, forget).tolist(),
+            "log-likelihood": [row.mean().item() for row in under_original],
+            "of the reference": token_log_probs(model, run.tokenizer, forget).tolist(),
         }
         rows[name] = {column: mean(values) for column, values in by_query[name].items()}
         first = ", ".join(f"{c} {values[0]:.4f}" for c, values in by_query[name].items())
@@ -109,25 +112,30 @@ def one_reward(case):
 
 
 def mask_words(case):
-    """Figure 4: attribution and ROUGE of the original model's answers, k words left out."""
+    """Figure 4: attribution and ROUGE of the original model's and of DareU's answers, k words left
+    out."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
     forget, rng = run.split.forget, random.Random(case.seed)
-    responses = respond(models["original"], forget, evaluator)
-    orders = [rng.sample(range(len(text.split())), len(text.split())) for text in responses.texts]
-    rows = {}
-    for k in MASKED:
-        texts = [
-            " ".join(word for i, word in enumerate(text.split()) if i not in order[:k])
-            for text, order in zip(responses.texts, orders, strict=True)
-        ]
-        responses.ids = [run.tokenizer.encode_ordinary(response_text(text)) for text in texts]
-        rows[str(k)] = {
-            "attribution": mean(owner_attributions(responses, forget, evaluator)),
-            "attribution, added": mean_forget_attribution(
+    rows = {str(k): {} for k in MASKED}
+    for name, suffix in (("original", ""), ("dareu", ", DareU")):
+        responses = respond(models[name], forget, evaluator)
+        split = [text.split() for text in responses.texts]
+        orders = [rng.sample(range(len(parts)), len(parts)) for parts in split]
+        for k in MASKED:
+            texts = [
+                " ".join(word for i, word in enumerate(parts) if i not in order[:k])
+                for parts, order in zip(split, orders, strict=True)
+            ]
+            responses.ids = [run.tokenizer.encode_ordinary(response_text(text)) for text in texts]
+            attributed = owner_attributions(responses, forget, evaluator)
+            added = mean_forget_attribution(
                 evaluator.added_classifier, responses.prompts, responses.ids, run.forget_owners
-            ),
-            "ROUGE": mean_rouge(texts, forget),
-        }
+            )
+            rows[str(k)] |= {
+                f"attribution{suffix}": mean(attributed),
+                f"attribution, added{suffix}": added,
+                f"ROUGE{suffix}": mean_rouge(texts, forget),
+            }
     return {"fig4": rows}
 
 

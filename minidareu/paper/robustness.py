@@ -109,4 +109,7 @@ def relearn(case):
         )
         begin = curve[0][1]
         rows[label] = {f"step {step}": rouge - begin for step, rouge in curve}
+        lost = 1 - begin
+        regained = dict(curve).get(10, begin) - begin
+        rows[label]["share of what it lost, step 10"] = regained / lost if lost > 0.05 else None
     return {"fig7": rows}

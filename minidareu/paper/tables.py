@@ -56,8 +56,10 @@ SETTINGS: dict[str, dict[str, list]] = {
     "table15": {"10": ["--slices", 10], "20": ["--slices", 20]},
     "table16": {"1": ["--distill-coef", 1], "3": ["--distill-coef", 3]},
 }
-# A constant reward is the same by every design and number of slices.
-REWARD_TABLES = ("table10", "table15")
+# These are about long responses: those of the authors have hardly more tokens than slices.
+LONG = ("table10", "table15")
+# A constant reward is the same by slices as by token, and with any number of slices.
+SAME_UNDER_CONSTANT = ("table10, token", "table15, 10", "table15, 20")
 # The like for DareU+, where it has such a setting.
 PLUS_SETTINGS: dict[str, dict[str, list]] = {
     "table12": {"0.67": ["--plus-lr", 1e-3], "1.33": ["--plus-lr", 2e-3]},
@@ -77,12 +79,16 @@ RUNS = {
     "half": Variant([*BOTH, "--n-forget", 1]),
     "twice": Variant([*BOTH, "--n-forget", 4]),
 }
+for name in (PAPER | OURS).values():
+    if name not in ("original", "retrained"):  # memory is told by the method that a process ran
+        RUNS[f"alone, {name}"] = Variant(["--methods", name])
 for table, rows in SETTINGS.items():
+    place = ("abstracts", "abstracts") if table in LONG else ("authors", "main")
     for row, flags in rows.items():
-        RUNS[f"{table}, {row}"] = Variant(["--methods", "dareu", *flags])
-        if table not in REWARD_TABLES:
-            constant = ["--methods", "dareu", "--reward", "constant", *flags]
-            RUNS[f"{table}, {row}, constant"] = Variant(constant)
+        own = ["--methods", "dareu", *flags]
+        RUNS[f"{table}, {row}"] = Variant(own, *place)
+        if f"{table}, {row}" not in SAME_UNDER_CONSTANT:
+            RUNS[f"{table}, {row}, constant"] = Variant([*own, "--control", "constant"], *place)
 for table, rows in PLUS_SETTINGS.items():
     for row, flags in rows.items():
         RUNS[f"{table}, {row}, DareU+"] = Variant(["--methods", "dareu_plus", *flags])
@@ -126,12 +132,14 @@ ABSTRACTS_ROWS = {
     "DareU, constant reward": ("abstracts, constant", "dareu"),
     "DareU+, constant reward": ("abstracts, constant", "dareu_plus"),
 }
+ALONE = {model: (f"alone, {model}", model) for model in (PAPER | OURS).values()}
 OURS_TOO = ["fact recall", "name kept", "perplexity"]
 
 
 def setting_table(name, title, question, default):
     """A table of one setting of DareU, beside a constant reward and DareU+ with the like."""
     labels = sorted([default, *SETTINGS[name]], key=lambda text: (len(text), text))
+    main = "abstracts" if name in LONG else "main"
 
     def pick(suffix, model, base):
         return {
@@ -140,17 +148,17 @@ def setting_table(name, title, question, default):
             if label == default or f"{name}, {label}{suffix}" in RUNS
         }
 
-    more = {}
-    if name not in REWARD_TABLES:
-        constant = pick(", constant", "dareu", "constant")
-        more["ToW, constant reward"] = ("ToW", constant)
-        more["fact recall, constant reward"] = ("fact recall", constant)
+    constant = pick(", constant", "dareu", "constant" if main == "main" else f"{main}, constant")
+    more = {
+        "ToW, constant reward": ("ToW", constant),
+        "fact recall, constant reward": ("fact recall", constant),
+    }
     if name in PLUS_SETTINGS:
         plus = pick(", DareU+", "dareu_plus", "main")
         more["ToW, DareU+"] = ("ToW", plus)
         more["fact recall, DareU+"] = ("fact recall", plus)
     columns = ["D_F", "D_R", "D_test", "ToW", "attribution", *OURS_TOO]
-    rows = pick("", "dareu", "main")
+    rows = pick("", "dareu", main)
     return Table(title, question, rows=rows, columns=columns, more=more)
 
 
@@ -165,29 +173,32 @@ TABLES = {
         "Table 2, second half: ArXiv",
         "The same on abstracts, where an owner is a topic.",
         ABSTRACTS_ROWS,
-        ["D_F", "D_R", "ToW*", "ES", "MIA", *OURS_TOO],
+        ["D_F", "D_R", "ToW*", "ES", "ES on D_R", "MIA", *OURS_TOO],
     ),
     "table3a": Table(
         "Table 3, first half: TOFU, another model",
         "Does it hold for another language model (four layers, half as wide)?",
         rows_of("deeper", PAPER, OURS),
-        ["D_F", "D_R", "D_test", "ToW", *OURS_TOO],
+        ["D_F", "D_R", "D_test", "ToW", "truth ratio", "MIA", *OURS_TOO],
     ),
     "table3b": Table(
         "Table 3, second half: ArXiv, another model",
         "The same on abstracts.",
         rows_of("abstracts, deeper", NO_REFUSALS, OURS),
-        ["D_F", "D_R", "ToW*", *OURS_TOO],
+        ["D_F", "D_R", "ToW*", "ES", "ES on D_R", "MIA", *OURS_TOO],
     ),
     "table4": Table(
         "Table 4: what it costs",
-        "How long does each method take, and how much memory?",
-        {label: row for label, row in AUTHORS.items() if "constant" not in label},
+        "How long does each method take, and how much memory (each in a process of its own)?",
+        {
+            label: ("main", model) if label in ("original", "retraining") else ALONE[model]
+            for label, model in (PAPER | OURS).items()
+        },
         ["seconds", "of retraining", "by the cost model", "memory, MB"],
     ),
     "table8": Table(
         "Table 8: all parameters are trained",
-        "Does it work without LoRA? (All our runs train every parameter.)",
+        "Does it work without LoRA? (All our runs train every parameter: rows of Table 2.)",
         {label: AUTHORS[label] for label in ("original", "retraining", "DareU", "DareU+")},
         ["D_F", "D_R", "D_test", "ToW", "truth ratio", "MIA"],
     ),

@@ -38,10 +38,11 @@ def count_pairs(ours, paper):
     return same, other, open_
 
 
-def compare(column, ours, paper):
+def compare(column, ours, paper, source="in the paper"):
     """One line on whether a column has the paper's order. None where two rows can't be compared.
 
-    Arguments as in `count_pairs`; rows with a missing value are left out.
+    Arguments as in `count_pairs`; rows with a missing value are left out. source: whose order it
+    is, where it is not the paper's.
     """
     ours = {label: values for label, values in ours.items() if None not in values}
     same, other, open_ = count_pairs(ours, paper)
@@ -65,6 +66,6 @@ def compare(column, ours, paper):
     agree, disagree, _ = count_pairs(medians, paper)
     tau = (agree - disagree) / pairs
     return (
-        f"{column}: {word}. Of {pairs} pairs of rows, {same} as in the paper, {other} the other "
+        f"{column}: {word}. Of {pairs} pairs of rows, {same} as {source}, {other} the other "
         f"way, {open_} within the spread of the seeds; rank correlation of the medians {tau:.2f}."
     )

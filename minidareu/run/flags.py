@@ -86,6 +86,9 @@ class Config:
     reward: str = flag(
         "slices", "shared", "three designs (Table 10), and four controls", choices=REWARDS
     )
+    control: str | None = flag(
+        None, "shared", "a control beside another design than slices", str, choices=CONTROLS
+    )
     forget_batch: int = flag(32, "shared", "forget prompts in a batch B_f", low=1)
     distill_on: str = flag(
         "reference", "shared", "responses to distil on", choices=["reference", "generated"]

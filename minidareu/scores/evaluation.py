@@ -156,8 +156,10 @@ def evaluate_fully(
     scores["judge"] = judged.mean().item()
     scores["gibberish"] = None
     if e.retrained:
-        texts = responses.texts
-        scores["gibberish"] = gibberish(e.retrained, e.tokenizer, responses.prompts, texts)
+        references = [r.response for r in e.forget]
+        scores["gibberish"] = gibberish(
+            e.retrained, e.tokenizer, responses.prompts, responses.texts, references=references
+        )
     scores["exact_attribution"] = None
     if perplexity_retrained is not None:
         # -log of the perplexity is the mean log p under the retrained model.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data import Ids, encode
+from ..data import Ids, encode, response_text
 from ..model import GPT, chosen, log_probs, pack_pairs
 from .chunks import response_log_probs, rows_at_once
 
@@ -59,47 +59,48 @@ def perplexity(model: GPT, prompts: list[Ids], responses: list[Ids]) -> float:
     return (-mean).exp().item()
 
 
-def gibberish(
-    model: GPT, tokenizer, prompts: list[Ids], responses: list[str], shuffles: int = 8
-) -> float:
-    """Share of the responses whose order of words means nothing to `model`, the retrained one.
-
-    A response is gibberish if it is no likelier, token by token, than its own words in random order
-    (a mean over `shuffles`), or if it is empty. A single word can't be told and is not.
-    """
-    rng = random.Random(0)
-    texts, asked = [], []
-    for i, text in enumerate(responses):
+def garble(texts: list[str], rng: random.Random) -> list[str]:
+    """Texts in which every fourth word, one at least, is a random word of them all."""
+    words = [word for text in texts for word in text.split()]
+    garbled = []
+    for text in texts:
         parts = text.split()
-        if len(parts) > 1:
-            orders = [rng.sample(parts, len(parts)) for _ in range(shuffles)]
-            texts += [text, *(" ".join(order) for order in orders)]
-            asked += [prompts[i]] * (1 + shuffles)
+        for i in rng.sample(range(len(parts)), max(1, round(len(parts) / 4))):
+            parts[i] = rng.choice(words)
+        garbled.append(" ".join(parts))
+    return garbled
+
+
+def gibberish(
+    model: GPT, tokenizer, prompts: list[Ids], responses: list[str], references: list[str]
+) -> float:
+    """Share of the responses that are no language to `model`, the retrained one.
+
+    A response is gibberish if it is empty, or less likely, token by token, than half of the
+    references are once every fourth of their words is a random one.
+    """
+    garbled = garble(references, random.Random(0))
     ids = [
-        # Broken words in another order may make more tokens than the context holds.
-        tokenizer.encode_ordinary(f" {text}")[: model.config.block_size - len(prompt)]
-        for text, prompt in zip(texts, asked, strict=True)
+        # Broken words may make more tokens than the context holds.
+        tokenizer.encode_ordinary(response_text(text))[: model.config.block_size - len(prompt)]
+        for text, prompt in zip(garbled + responses, prompts * 2, strict=True)
     ]
-    logp = response_log_probs(model, asked, ids)
-    means = torch.tensor([row.mean().item() for row in logp]).view(-1, 1 + shuffles)
-    meaningless = means[:, 0] <= means[:, 1:].mean(dim=1) + 1e-4
-    empty = sum(not text.strip() for text in responses)
-    return (meaningless.sum().item() + empty) / len(responses)
+    logp = response_log_probs(model, prompts * 2, ids)
+    means = torch.tensor([row.mean().item() for row in logp])
+    bound = means[: len(garbled)].median()
+    broken = means[len(garbled) :] < bound
+    empty = torch.tensor([not text.strip() for text in responses])
+    return (broken | empty).float().mean().item()
 
 
 def token_log_probs(model, tokenizer, records, responses=None) -> Tensor:
     """log p(response | prompt) / tokens of each record, (N,); `responses` (texts) in the place of
-    their own."""
+    their own. Its exponential is TOFU's probability (Sec. 2.2.1)."""
     responses = responses or [r.response for r in records]
     pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
     ended = [y + [tokenizer.eot_token] for _, y in pairs]
     rows = response_log_probs(model, [x for x, _ in pairs], ended)
     return torch.tensor([logp.mean().item() for logp in rows], dtype=torch.float64)
-
-
-def probabilities(model, tokenizer, records, responses=None) -> list[float]:
-    """p(response | prompt) ** (1 / tokens) of each record (TOFU, Sec. 2.2.1)."""
-    return token_log_probs(model, tokenizer, records, responses).exp().tolist()
 
 
 def truth_ratios(model, tokenizer, records) -> list[float]:
@@ -199,8 +200,9 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
     forget = read(model, tokenizer, evaluator.forget)
     unseen = read(model, tokenizer, evaluator.unseen) if evaluator.unseen else []
     ratios = truth_ratios(model, tokenizer, evaluator.forget)
+    retain = read(model, tokenizer, evaluator.retain)
     retain_ratios = truth_ratios(model, tokenizer, evaluator.retain)
-    utility = [mean(probabilities(model, tokenizer, evaluator.retain)), retain_rouge]
+    utility = [mean([math.exp(r.logp.mean()) for r in retain]), retain_rouge]
     if retain_ratios:
         utility.append(mean([max(0, 1 - ratio) for ratio in retain_ratios]))
     scores = {
@@ -209,6 +211,7 @@ def likelihood_scores(model, evaluator, retain_rouge, retrained=None):
         "model_utility": model_utility(utility),
         "forget_quality": None,
         "extraction_strength": mean([extraction_strength(r) for r in forget]),
+        "extraction_strength_retain": mean([extraction_strength(r) for r in retain]),
         "exact_memorization": mean([exact_memorization(r) for r in forget]),
     }
     if ratios and evaluator.retrained:
