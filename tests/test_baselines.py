@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from minidareu import baselines
 from minidareu.baselines import METHODS, REFUSALS, BaselineData, BaselineSettings, Batches, unlearn
-from minidareu.run.flags import Config
+from minidareu.paper.search import STAGES
+from minidareu.run.flags import parse
 from minidareu.model import GPT, Batch, GPTConfig, pack
 
 ROOT = Path(__file__).parent.parent
@@ -222,18 +223,19 @@ def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_a
 
 def test_settings_are_those_that_the_search_chose():
     found = json.loads((ROOT / "data/authors/search.json").read_text())["methods"]
-    chosen = {name: (lr, steps) for name, (_, lr, steps) in METHODS.items()}
-    keys = {name: ("lr", "steps") for name in METHODS}
-    chosen["dareu"], keys["dareu"] = (Config().rl_lr, Config().retain_batch), ("lr", "retain_batch")
-    chosen["scrn"], keys["scrn"] = (Config().scrn_lr,), ("lr",)
-    for name, values in chosen.items():
-
-        def cell_of(found, name=name):
-            return tuple(found[key] for key in keys[name])
-
-        grid = {cell_of(cell): sum(cell["tow"]) for cell in found[name]["grid"]}
-        assert len(grid) >= 3 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
-        assert values == cell_of(found[name]) == max(grid, key=grid.get), name
+    for name, (_, lr, steps) in METHODS.items():
+        grid = {(cell["lr"], cell["steps"]): sum(cell["tow"]) for cell in found[name]["grid"]}
+        assert len(grid) >= 15 and all(len(cell["tow"]) == 3 for cell in found[name]["grid"])
+        assert (lr, steps) == (found[name]["lr"], found[name]["steps"]), name
+        assert (lr, steps) == max(grid, key=grid.get), name
+    for name in STAGES:
+        chosen = found[name]["chosen"]
+        defaults = parse([], "")
+        for flag, value in chosen.items():
+            assert getattr(defaults, flag[2:].replace("-", "_")) == value, f"{name}: {flag}"
+        assert all(len(cell["tow"]) >= 3 for cell in found[name]["grid"])
+        best = max(sum(c["tow"]) for c in found[name]["grid"] if c["flags"].keys() == chosen.keys())
+        assert best == sum(next(c["tow"] for c in found[name]["grid"] if c["flags"] == chosen))
 
 
 def test_refusals_name_nobody():

@@ -1,6 +1,8 @@
 """DareU+: its classifier, its reward, and what it does on a known attribution."""
 
 import math
+import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,8 @@ from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
 from minidareu.beyond.added import AddedClassifier, forget_attribution, splice, spliced_loss
 from minidareu.beyond.controls import controlled
-from minidareu.beyond.dareu_plus import prompt_batches, response_rewards
+from minidareu.beyond.dareu_plus import beginning
+from minidareu.beyond.evidence import evidence, position_mean, token_returns
 from minidareu.beyond.exact import exact_attribution
 from minidareu.run.flags import Config
 from minidareu.model import GPT, GPTConfig, Training, chosen, log_probs, pack
@@ -78,25 +81,75 @@ def test_noise_is_no_evidence():
     assert 0.25 < replaced.float().mean() < 0.35 and noisy[:, 1::2].unique().numel() > 50
 
 
-def test_the_reward_by_hand():
-    attribution = torch.tensor([[0.2, 0.5, 0.6], [0.2, 0.2, 0.2]])
-    log_ratio = torch.tensor([[1.0, -0.5], [0.0, 2.0]])
-    expected = [-(0.6 - 0.2) / 0.8 - 0.1 * 0.5, 0 - 0.1 * 2.0]
-    assert response_rewards(attribution, log_ratio, 0.1).tolist() == pytest.approx(expected)
+def test_evidence_and_returns_by_hand():
+    attribution = torch.tensor([[0.05, 0.5, 0.01, 1.0], [0.05, 0.05, 1e-9, 0.2]])
+    level = evidence(attribution)
+    most = math.log(1 / 0.05)
+    expected = [[0, math.log(10) / most, 0, 1], [0, 0, 0, math.log(4) / most]]
+    assert torch.allclose(level, torch.tensor(expected), atol=1e-6)
+    assert (evidence(torch.full((2, 5), 0.5)) == 0).all(), "a constant is no evidence"
+
+    log_ratio = torch.tensor([[1.0, -0.5, 0.25], [0.0, 2.0, 0.0]])
+    returns = token_returns(level, log_ratio, 0.1)
+    for b in range(2):
+        for t in range(3):
+            to_come = expected[b][3] - expected[b][t]
+            R = -to_come - 0.1 * log_ratio[b, t:].sum().item()
+            assert returns[b, t].item() == pytest.approx(R, abs=1e-6)
+    mask = torch.tensor([[1.0, 1, 0], [0, 1, 0]])
+    mean = position_mean(returns, mask)
+    assert mean.tolist() == pytest.approx(
+        [returns[0, 0].item(), returns[:, 1].mean().item(), 0.0], abs=1e-6
+    )
+
+
+def test_half_of_the_responses_begin_with_the_original_models_answer_cut_anywhere():
+    rng, answer = random.Random(0), [7, 8, 9]
+    cuts = [beginning(answer, rng) for _ in range(4000)]
+    assert all(cut == answer[: len(cut)] for cut in cuts)
+    n = Counter(map(len, cuts))
+    assert n[0] / 4000 == pytest.approx(0.5 + 0.5 / 4, abs=0.03)
+    assert all(n[k] / 4000 == pytest.approx(0.5 / 4, abs=0.03) for k in (1, 2, 3))
+
+
+def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning():
+    """Tokens of a beginning have no advantage; the attribution reads beginning and response."""
+    torch.manual_seed(0)
+    policy = GPT(GPTConfig(12, 16, 1, 2, 16))
+    c = replace(Config(), plus_lr=0.01)
+    learner = dareu_plus.make_plus_learner(policy, c)
+    asked = []
+
+    def attribute(prompts, responses):
+        asked.extend(zip(prompts, responses, strict=True))
+        return even(prompts, responses) + 0.1
+
+    begun = [([1, 2], []), ([3], [4, 5]), ([7], [6])]
+    done = dareu_plus.update(learner, attribute, begun, RETAIN, LIMITS)
+    for (prompt, start), row, mask, (x, y) in zip(
+        begun, done.batch.response.tolist(), done.mask, asked, strict=True
+    ):
+        assert x == prompt and y[: len(start)] == start == row[: len(start)]
+        n = len(y) + (row[len(y) :][:1] == [EOS])
+        assert mask.tolist() == [float(len(start) <= t < n) for t in range(len(row))]
+    assert (done.advantages[done.mask == 0] == 0).all() and done.advantages.abs().sum() > 0
 
 
 def test_prompts_are_taken_in_turn():
-    import random
+    seen = []
 
-    rows = [[i] for i in range(10)]
-    batches = prompt_batches([(row, 0) for row in rows], 4, random.Random(0))
-    first, second = ([next(batches) for _ in range(3)] for _ in range(2))
-    assert [len(batch) for batch in first] == [4, 4, 2]
-    assert sorted(sum(first, [])) == rows == sorted(sum(second, [])) and first != second
+    def attribute(prompts, responses):
+        seen.append(sorted(prompts))
+        return even(prompts, responses) + 0.1
+
+    _, log = unlearn(attribute, plus_updates=6, forget_batch=12)
+    pairs = sorted(x for x, _ in FORGET * 8)  # 32 rows: batches of 12, 12 and 8
+    assert [len(x) for x in seen] == [12, 12, 8] * 2
+    assert sorted(sum(seen[:3], [])) == pairs == sorted(sum(seen[3:], []))
 
 
 def test_with_exact_attribution_and_beta_1_only_the_distance_from_the_retrained_model_counts():
-    """R = -sum log(original / retrained) - sum log(policy / original) = -sum log(policy / retrained)."""
+    """R_0 = -sum log(original / retrained) - sum log(policy / original) = -sum log(policy / retrained)."""
     torch.manual_seed(0)
     policy, original, retrained = (GPT(GPTConfig(9, 16, 1, 2, 8)) for _ in range(3))
     for model in (policy, original, retrained):
@@ -105,14 +158,21 @@ def test_with_exact_attribution_and_beta_1_only_the_distance_from_the_retrained_
     attribution = exact_attribution(original, retrained, prompts, responses)
     batch = pack(prompts, responses, "cpu")
     logp = [chosen(log_probs(m, batch), batch) for m in (policy, original, retrained)]
-    # Exact attribution is no probability: a_0 is 0, so the correction for chance divides by 1.
-    rewards = response_rewards(attribution, logp[0] - logp[1], 1.0)
+    # Exact attribution is in nats already: it is its own evidence.
+    rewards = token_returns(attribution, logp[0] - logp[1], 1.0)[:, 0]
     ends = attribution.gather(1, torch.tensor([[3], [1]])).squeeze(1)
     assert attribution[:, -1].tolist() == pytest.approx(ends.tolist()), "constant after the end"
     assert torch.allclose(rewards, (logp[2] - logp[0]).sum(1), atol=1e-5)
 
 
-def unlearn(attribute=even, **changes):
+def known(prompts, responses):
+    """`even`, where nothing is read yet the share of all tokens."""
+    attribution = even(prompts, responses)
+    attribution[:, 0] = 0.1
+    return attribution
+
+
+def unlearn(attribute=known, **changes):
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
     settings = {"plus_lr": 0.02, "plus_updates": 60, "forget_batch": 4, "plus_retain_batch": 4}
@@ -122,11 +182,11 @@ def unlearn(attribute=even, **changes):
 
 
 def test_unlearning_lowers_a_known_attribution_and_a_control_does_not():
-    _, log = unlearn(forget_batch=32, plus_distill_coef=0.1)
+    _, log = unlearn(known, forget_batch=32, plus_distill_coef=0.1)
     start = sum(row["attribution"] for row in log[:3]) / 3
     assert start > 0.3 and log[-1]["attribution"] < 0.5 * start
     assert [row["step"] for row in log] == list(range(1, 61))
-    attribute = controlled(even, "constant")
+    attribute = controlled(known, "constant")
     policy, _ = unlearn(attribute, forget_batch=32, plus_distill_coef=0.1)
     responses = policy.generate([x for x, _ in FORGET * 50], temperature=1.0, **LIMITS)
     end = even([], responses)[:, -1].mean()

@@ -64,14 +64,18 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
     assert torch.corrcoef(torch.stack([raw, columns["advantage"]]))[0, 1] > 0.999
 
 
-def test_dareu_plus_gives_one_advantage_to_all_tokens(opened):
+def test_dareu_plus_returns_what_is_still_to_come(opened):
     run = opened
     original = load_model(run, run.path("original"))
     classifiers = {"added": load_classifier(run, "added", AddedClassifier)}
     attribute = plus_attribution(run, {}, classifiers)
     explained = explain.explain_plus(run, original, attribute, explain.forget_queries(run, None))
-    advantage, reward = explained.columns["advantage"], explained.columns["reward"]
-    assert (advantage == advantage[0]).all() and (reward == reward[0]).all()
+    # The policy is still the original model, so that no KL is paid: R_t = level_t - level_T.
+    prior = 2 / 12  # of the owners, before a token is read
+    a, returns = explained.columns["attribution"], explained.columns["return"]
+    level = (a / a.new_tensor(prior)).log().clamp(min=0)
+    to_come = level[-1] - level[:-1]
+    assert torch.corrcoef(torch.stack([returns[1:], -to_come]))[0, 1] > 0.999
     assert explained.columns["attribution"][-1] > 0.5, "the original model tells the facts"
     assert (explained.columns["pi"] != explained.columns["pi after"]).any()
 

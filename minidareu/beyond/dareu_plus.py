@@ -1,28 +1,26 @@
 """DareU+: this project's own form of DareU, and plain REINFORCE.
 
     for each update
-        y_d ~ pi(. | q_d)     for a batch of forget prompts                           rollout
-        a_t = p(forget owners | what y_d[:t] adds to q_d), t = 0 .. T             attribution
-        R_d = -(a_T - a_0) / (1 - a_0) - beta sum_t log(pi / pi_N)(y_d[t])             reward
-        A_d = R_d - mean of R over the batch, whitened                              advantage
-        theta <- theta + eta grad (A_d log pi(y_d | q_d) - lambda_dis L_dis)
+        b_d: for half of a forget batch the beginning of an answer of pi_N, cut anywhere; else none
+        y_d ~ pi(. | q_d, b_d)                                                        rollout
+        a_t = p(forget owners | what the first t tokens of b_d y_d add to q_d)        attribution
+        level_t = max(0, ln(max(a_t, 1e-4) / a_0) / ln(1 / a_0))                      evidence
+        R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s])            return
+        A_t = R_t - the batch's mean of R_t, whitened                                 advantage
+        theta <- theta + eta grad (A_t ln pi(y[t] | c_t) - lambda_dis L_dis)
 
-a_0 is the attribution of nothing, the forget owners' share of the data. Departures from
-Algorithm 1, in order, with medians over seeds 0-4 (`python -m minidareu.beyond.ladder`; README.md
-beside this file has the tables):
+Departures from Algorithm 1, in order (`python -m minidareu.beyond.ladder`; the README beside this
+file has the tables):
 
-1. Responses are new for each update, and REINFORCE takes one step on them: no V to fit, no ratio,
-   no clip. By itself this runs past the retrained model: ToW .919 -> .486.
-2. The reward is the change of attribution to the forget owners, held to pi_N by a KL. A response is
-   not penalised for what the classifier believes before it reads a word, so a reward that says
-   nothing teaches nothing: credit -.02 -> 1. Without the KL, perplexity 1.60 times the retrained
-   model's, with it 1.19.
-3. The attribution is of what a response *adds* to its prompt (`added.py`). The prompt names its
-   owner; paid for the whole response, the policy says another name and keeps facts. Names kept
-   0 -> 1, fact recall .423 -> .077, ToW .856 -> .978.
-4. Forget and retain terms share a step, and lambda_dis is 4 (with the paper's 2: ToW .981). The
-   learning rate is annealed to zero, so that the policy settles; at three times the updates ToW
-   is .988.
+1. Responses are new for each update, and REINFORCE takes one step on them: no V, ratio or clip.
+2. A token is paid for the change of attribution that is still to come, and held to pi_N by a KL: a
+   reward that says nothing teaches nothing.
+3. The attribution is of what a response *adds* to its prompt (`added.py`), which names its owner.
+   Paid for the whole response, the policy says another name and keeps facts.
+4. It counts in logs (`evidence.py`), so that facts that many owners share are not passed over.
+5. Half of the responses begin as pi_N's would, and only what the policy adds is paid for. The
+   policy soon stops saying these beginnings by itself; an attack can put them into its mouth.
+6. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
 """
 
 import random
@@ -33,26 +31,10 @@ import torch
 from torch import Tensor
 
 from .. import rl
-from ..data import Ids, Pair, shuffled_batches
+from ..data import Ids, Pair
 from ..dareu import Config, Query, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
-
-
-def response_rewards(attribution: Tensor, log_ratio: Tensor, kl_coef: float) -> Tensor:
-    """R_d = -(a_T - a_0) / (1 - a_0) - beta sum_t log(pi / pi_N)(y_d[t]): (B,).
-
-    attribution: (B, T + 1), constant after a response's end; log_ratio: (B, T), zero after it.
-    """
-    prior = attribution[:, 0]
-    added = (attribution[:, -1] - prior) / (1 - prior)
-    return -added - kl_coef * log_ratio.sum(dim=1)
-
-
-def prompt_batches(queries: list[Query], size: int, rng: random.Random) -> Iterator[list[Ids]]:
-    """Batches of forget prompts without end: all once in random order, then again."""
-    while True:
-        for batch in shuffled_batches(queries, size, rng):
-            yield [prompt for prompt, _ in batch]
+from .evidence import evidence, position_mean, token_returns
 
 
 @dataclass
@@ -70,52 +52,61 @@ def make_plus_learner(policy: Policy, config: Config) -> PlusLearner:
     return PlusLearner(policy, policy.snapshot(), optimizer, config)
 
 
+def beginning(answer: Ids, rng: random.Random) -> Ids:
+    """b_d: nothing, or with probability .5 the answer up to a random token."""
+    return answer[: rng.randrange(len(answer) + 1)] if rng.random() < 0.5 else []
+
+
 @dataclass
 class Update:
-    """What one update was made of."""
+    """What one update was made of. Shapes (B, T): beginning, what was added, end of text."""
 
     batch: Batch
-    logp: Tensor  # log pi(y[t] | c_t) before it, (B, T)
-    attribution: Tensor  # after 0, 1, ... tokens, (B, longest + 1)
-    rewards: Tensor  # R_d, (B,)
-    advantages: Tensor  # A_d at each token, (B, T)
+    mask: Tensor  # 1 on what the policy added
+    logp: Tensor  # log pi(y[t] | c_t) before it
+    attribution: Tensor  # a_t, (B, T + 1)
+    returns: Tensor  # R_t
+    advantages: Tensor  # A_t
     figures: dict[str, float]  # for the log
 
 
 def update(
-    learner: PlusLearner, attribute: Callable, prompts: list[Ids], rows: list[Pair], limits: dict
+    learner: PlusLearner, attribute: Callable, begun: list[Pair], rows: list[Pair], limits: dict
 ) -> Update:
-    """The five lines above, for a batch of forget prompts and one of retain rows."""
+    """The lines above. begun: forget prompts with their beginnings; rows: of the retain set."""
     policy, original, config = learner.policy, learner.original, learner.config
-    responses = policy.generate(prompts, temperature=config.plus_temperature, **limits)
-    batch = pack(prompts, with_end(policy, prompts, responses, **limits), policy.device)
     kept = retain_batch(original, rows, limits, config)
+    prompts, starts = [x for x, _ in begun], [x + b for x, b in begun]
+    added = policy.generate(starts, temperature=config.plus_temperature, **limits)
+    ended = with_end(policy, starts, added, **limits)
+    batch = pack(prompts, [b + y for (_, b), y in zip(begun, ended, strict=True)], policy.device)
+    n_given = torch.tensor([[len(b)] for _, b in begun], device=policy.device)
+    mask = batch.mask * (torch.arange(batch.mask.size(1), device=policy.device) >= n_given)
     logp_all = log_probs(policy, batch, config.plus_temperature)
     logp = chosen(logp_all, batch)
     with torch.no_grad():
         original_logp_all = log_probs(original, batch, config.plus_temperature)
-        log_ratio = logp - chosen(original_logp_all, batch)
-        attribution = attribute(prompts, responses)
-        rewards = response_rewards(attribution, log_ratio, config.plus_kl_coef)
-        advantages = (rewards - rewards.mean())[:, None] * batch.mask  # the same for all tokens
-        advantages = rl.whiten(advantages, batch.mask)
+        log_ratio = (logp - chosen(original_logp_all, batch)) * mask
+        attribution = attribute(prompts, [b + y for (_, b), y in zip(begun, added, strict=True)])
+        at_end = attribution[:, -1:]  # the end of text adds nothing
+        attribution = torch.cat([attribution, at_end], dim=1)[:, : mask.size(1) + 1]
+        exact = config.plus_attribution == "exact"  # is in nats already
+        level = attribution if exact else evidence(attribution)
+        returns = token_returns(level, log_ratio, config.plus_kl_coef)
+        advantages = rl.whiten(returns - position_mean(returns, mask), mask)
     distillation = distillation_loss(policy, kept)
-    loss = rl.reinforce_loss(logp, advantages, batch.mask)
+    loss = rl.reinforce_loss(logp, advantages, mask)
     norm = descend(learner.optimizer, loss + config.plus_distill_coef * distillation)
-    kl = rl.kl(logp_all.detach(), original_logp_all)
+    kl, entropy = rl.kl(logp_all.detach(), original_logp_all), rl.entropy(logp_all.detach())
     figures = {
-        "reward": rewards.mean().item(),
-        "attribution": attribution[:, -1].mean().item(),
-        "kl": rl.masked_mean(kl, batch.mask).item(),
-        "entropy": rl.masked_mean(rl.entropy(logp_all.detach()), batch.mask).item(),
-        "clip_fraction": 0.0,
-        "length": batch.mask.sum(dim=1).mean().item(),
-        "gradient_norm": norm,
-        "distillation": distillation.item(),
+        "kl": rl.masked_mean(kl, mask).item(),
+        "entropy": rl.masked_mean(entropy, mask).item(),
     }
-    return Update(
-        batch, logp.detach(), attribution, rewards, advantages=advantages, figures=figures
-    )
+    figures |= {"reward": returns[:, 0].mean().item(), "length": batch.mask.sum(1).mean().item()}
+    figures |= {"attribution": attribution[:, -1].mean().item(), "clip_fraction": 0.0}
+    figures |= {"gradient_norm": norm, "distillation": distillation.item()}
+    made = {"returns": returns, "advantages": advantages}
+    return Update(batch, mask, logp.detach(), attribution, figures=figures, **made)
 
 
 def unlearn(
@@ -134,10 +125,18 @@ def unlearn(
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_plus_learner(policy, config)
-    batches = prompt_batches(forget, config.forget_batch, rng)
+    prompts = [x for x, _ in forget]
+    answers = []  # of pi_N, one to each prompt
+    for i in range(0, len(prompts), config.forget_batch):
+        part = prompts[i : i + config.forget_batch]
+        answers += policy.generate(part, temperature=config.plus_temperature, **limits)
+    queue: list[Pair] = []
     updates = config.plus_updates or 0  # set by `size_rule`
     for step in range(1, updates + 1):
         learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / updates)
-        prompts = next(batches)
+        if not queue:  # all prompts once in random order, then again
+            queue = rng.sample(list(zip(prompts, answers, strict=True)), len(prompts))
+        pairs, queue = queue[: config.forget_batch], queue[config.forget_batch :]
+        begun = [(x, beginning(answer, rng)) for x, answer in pairs]
         rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
-        yield {"step": step, **update(learner, attribute, prompts, rows, limits=limits).figures}
+        yield {"step": step, **update(learner, attribute, begun, rows, limits=limits).figures}

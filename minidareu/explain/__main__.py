@@ -20,6 +20,7 @@ from .. import dareu
 from ..beyond import dareu_plus
 from ..beyond.finished import open_finished
 from ..beyond.rewards import dareu_attribution, plus_attribution
+from ..data import Pair
 from ..files import InputError
 from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
@@ -32,8 +33,8 @@ WHY_DAREU = (
     "return adds up what is still to come; the advantage is its place among those of the batch."
 )
 WHY_PLUS = (
-    "All tokens share one reward: by how much the whole answer raised the attribution of what it "
-    "adds to the prompt. An answer that tells more than the batch's mean goes down."
+    "The return of a token is what is still to come: by how much the evidence for the forget "
+    "owners falls from here to the answer's end. One that leads to a fact goes down."
 )
 
 
@@ -128,15 +129,14 @@ def explain_plus(
     rng = random.Random(config.seed)
     learner = dareu_plus.make_plus_learner(original.snapshot().requires_grad_(True), config)
     size = min(config.forget_batch, len(queries))
-    prompts = [x for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
+    begun: list[Pair] = [(x, []) for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
     rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
-    done = dareu_plus.update(learner, attribute, prompts, rows, limits=run.limits)
+    done = dareu_plus.update(learner, attribute, begun, rows, limits=run.limits)
     T = int(done.batch.mask[0].sum())
-    at = torch.arange(1, T + 1).clamp(max=done.attribution.size(1) - 1)
     columns = {
         "pi": done.logp[0, :T].exp(),
-        "attribution": done.attribution[0, at],
-        "reward": done.rewards[:1].expand(T),
+        "attribution": done.attribution[0, 1 : T + 1],
+        "return": done.returns[0, :T],
         "advantage": done.advantages[0, :T],
         "pi after": probabilities(learner.policy, done.batch, config.plus_temperature, T),
     }

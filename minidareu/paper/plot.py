@@ -36,11 +36,12 @@ def plot_reward(found, path):
 def plot_masking(found, path):
     rows = found["rows"]
     figure, ax = new_figure(1, 1, size=(5, 3.6))
-    rouge = [middle(row["ROUGE"]) for row in rows.values()]
-    for column, style in (("attribution", "-o"), ("attribution, added", "--s")):
-        ax.plot(rouge, [middle(row[column]) for row in rows.values()], style, ms=4, label=column)
-    for x, (k, row) in zip(rouge, rows.items(), strict=True):
-        ax.annotate(k, (x, middle(row["attribution"])), fontsize=7)
+    for suffix, style in (("", "-o"), (", DareU", "--s")):
+        rouge = [middle(row[f"ROUGE{suffix}"]) for row in rows.values()]
+        attribution = [middle(row[f"attribution{suffix}"]) for row in rows.values()]
+        ax.plot(rouge, attribution, style, ms=4, label=f"answers of {suffix[2:] or 'the original'}")
+        for x, y, k in zip(rouge, attribution, rows, strict=True):
+            ax.annotate(k, (x, y), fontsize=7)
     ax.set(title="k words masked", xlabel="ROUGE-L recall", ylabel="attribution")
     save(figure, [ax], path)
 
