@@ -31,12 +31,12 @@ def grid(flags):
 # paper gives for ArXiv stand beside them.
 STAGES = {
     "dareu": [
-        grid({"--gamma": [0.5, 0.7, 0.9, 0.97, 0.99], "--rl-lr": [1.5e-4, 3e-4]}),
+        grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0]}),
+        grid({"--rl-lr": [1e-4, 1.5e-4, 3e-4, 5e-4]}),
+        grid({"--retain-batch": [64, 128, 256]}),
         [{"--value": "shared"}]
-        + grid({"--value": ["head"], "--value-lr": [1e-3, 1e-2]})
-        + grid({"--value": ["network"], "--value-lr": [1.5e-4, 1e-3]}),
-        grid({"--gae-lambda": [0.5, 0.9, 0.95, 1.0]}),
-        grid({"--retain-batch": [32, 64, 128, 256]}),
+        + grid({"--value": ["head"], "--value-lr": [1e-2]})
+        + grid({"--value": ["network"], "--value-lr": [1e-3]}),
     ],
     "dareu_plus": [
         grid({"--plus-updates": [64, 128], "--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
