@@ -31,7 +31,7 @@ def grid(flags):
 # paper gives for ArXiv stand beside them.
 STAGES = {
     "dareu": [
-        grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0]}),
+        grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0], "--rl-lr": [3e-4]}),
         grid({"--rl-lr": [1e-4, 1.5e-4, 3e-4, 5e-4]}),
         grid({"--retain-batch": [64, 128, 256]}),
         [{"--value": "shared"}]
