@@ -45,7 +45,8 @@ def train_lm(
     most = max(8, min(MOST_PASSES, MOST_ROWS // len(rows))) * n_batches
     end = training.epochs * n_batches if training.epochs else math.inf
     begin = end / (1 + DECAY)
-    progress = tqdm(total=min(end, most), **{"disable": None if bar else True, **bar})
+    n_steps = end if training.epochs else most
+    progress = tqdm(total=n_steps, **{"disable": None if bar else True, **bar})
     step = 0
     while step < end:
         n_known = n_tokens = 0
@@ -61,6 +62,7 @@ def train_lm(
         if end == math.inf and (n_known >= KNOWN * n_tokens or (1 + DECAY) * step >= most):
             begin = step
             end = n_batches * math.ceil((1 + DECAY) * step / n_batches)  # whole passes
+            progress.total = end
     progress.close()
     if not loss <= 2 * math.log(config.vocab_size):  # twice that of guessing; so too if no number
         name = bar.get("desc", "a model")

@@ -33,7 +33,7 @@ STAGES = {
     "dareu": [
         grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0], "--rl-lr": [3e-4]}),
         grid({"--rl-lr": [1e-4, 1.5e-4, 3e-4, 5e-4]}),
-        grid({"--retain-batch": [64, 128, 256]}),
+        grid({"--retain-batch": [128, 256]}),
         [{"--value": "shared"}]
         + grid({"--value": ["head"], "--value-lr": [1e-2]})
         + grid({"--value": ["network"], "--value-lr": [1e-3]}),
