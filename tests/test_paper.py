@@ -116,10 +116,10 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
         return 1 - abs(float(lr) - 1e-4) * 100 - abs(steps - 32) / 128 - (seed - 100) / 100
 
     def of_settings(given):
-        """Best at gamma .7 with a network for V, whose rate matters, and 64 retain rows."""
-        value = {"shared": 0.1, "head": 0.2}.get(given.get("--value"), 0.0)
+        """Best at gamma .7 with a network for V, whose rate matters, and 256 retain rows."""
+        value = {"shared": 0.1, "head": 0.2}.get(given.get("--value", "shared"), 0.0)
         value += abs(given.get("--value-lr", 0) - 1.5e-4)
-        rows = abs(given.get("--retain-batch", 0) - 64) / 1000
+        rows = abs(given.get("--retain-batch", 128) - 256) / 1000
         return 0.9 - abs(given["--gamma"] - 0.7) - value - rows
 
     def fake(variants, seeds, out, workers, flags):
@@ -159,7 +159,7 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     assert set(found) == {"dareu", "dareu_plus", "scrn", *search.METHODS}
     assert (found["npo"]["lr"], found["npo"]["steps"]) == (1e-4, 32)
     chosen = found["dareu"]["chosen"]
-    assert chosen["--gamma"] == 0.7 and chosen["--retain-batch"] == 64
+    assert chosen["--gamma"] == 0.7 and chosen["--retain-batch"] == 256
     assert chosen["--value"] == "network"
     assert found["dareu_plus"]["chosen"]["--plus-lr"] == 3e-3
     assert found["scrn"]["chosen"] == {"--scrn-lr": 0.1}

@@ -41,14 +41,14 @@ LADDER = {
 ROWS = {
     "DareU": DAREU,
     "DareU+": PLUS,
-    **{f"DareU, gamma {gamma}": [*DAREU, "--gamma", gamma] for gamma in (0.5, 0.7, 0.9, 0.99)},
-    "DareU, V shares the policy's clip": [*DAREU, "--value", "shared"],
-    "DareU, V a head": [*DAREU, "--value", "head", "--value-lr", 1e-2],
+    "DareU, gamma .99, lambda 1": [*DAREU, "--gamma", 0.99, "--gae-lambda", 1],
+    "DareU, gamma .9, lambda 1": [*DAREU, "--gamma", 0.9, "--gae-lambda", 1],
+    "DareU, gamma .7, lambda 1": [*DAREU, "--gamma", 0.7, "--gae-lambda", 1],
+    "DareU, gamma .5, lambda 1": [*DAREU, "--gamma", 0.5, "--gae-lambda", 1],
+    "DareU, V a head of its own rate": [*DAREU, "--value", "head", "--value-lr", 1e-2],
     "DareU, V a network": [*DAREU, "--value", "network", "--value-lr", 1e-3],
     "DareU, advantages not whitened": [*DAREU, "--whiten", "none"],
-    "DareU, pi_old renewed for each batch": [*DAREU, "--renew-old-policy", "batch"],
     "DareU, C_seg 9.2: chi tells all attributions apart": [*DAREU, "--c-seg", 9.2],
-    "DareU, 8 data epochs": [*DAREU, "--data-epochs", 8],
 }
 TABLES = {"ladder": LADDER, "controls": ROWS}
 

@@ -11,6 +11,7 @@ from statistics import mean
 
 from ..baselines import METHODS
 from ..files import InputError, read_lines, write_json
+from ..run.flags import parse
 from ..run.folder import LOG
 from ..run.pool import ROOT, folder_of, run_variants
 from .abstracts import ARXIV, make_abstracts
@@ -32,7 +33,7 @@ def grid(flags):
 STAGES = {
     "dareu": [
         grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0], "--rl-lr": [3e-4]}),
-        grid({"--rl-lr": [1e-4, 1.5e-4, 3e-4, 5e-4]}),
+        grid({"--rl-lr": [1.5e-4, 3e-4, 5e-4]}),
         grid({"--retain-batch": [128, 256]}),
         [{"--value": "shared"}]
         + grid({"--value": ["head"], "--value-lr": [1e-2]})
@@ -72,13 +73,25 @@ def search_cells(method, cells, out, workers, flags):
 
 def search_stages(method, out, workers, flags):
     """{"chosen": {flag: value} of the highest mean ToW, "grid": every cell that was tried}."""
-    chosen, tried = {}, []
+    best, tried = {"flags": {}, "tow": []}, []
     for stage in STAGES[method]:
-        cells = [chosen | cell for cell in stage]
-        for cell, tow in zip(cells, search_cells(method, cells, out, workers, flags), strict=True):
-            tried.append({"flags": cell, "tow": tow})
-        chosen = max(tried[-len(cells) :], key=lambda cell: mean(cell["tow"]))["flags"]
-    return {"chosen": chosen, "grid": tried}
+        cells = [best["flags"] | cell for cell in stage]
+        same = [cell for cell in cells if tried and effective(cell) == effective(best["flags"])]
+        rest = [cell for cell in cells if cell not in same]
+        found = search_cells(method, rest, out, workers, flags)
+        made = [{"flags": cell, "tow": tow} for cell, tow in zip(rest, found, strict=True)]
+        made += [{"flags": cell, "tow": best["tow"]} for cell in same]
+        best = max(made, key=lambda cell: mean(cell["tow"]))
+        tried += made
+    return {"chosen": best["flags"], "grid": tried}
+
+
+def effective(cell):
+    """{flag: value} with the defaults of the flags that are not given."""
+    defaults = parse([], "")
+    flags = {flag for stages in STAGES.values() for cells in stages for c in cells for flag in c}
+    values = {flag: getattr(defaults, flag[2:].replace("-", "_")) for flag in flags}
+    return values | cell
 
 
 def read_curves(folder):
