@@ -119,38 +119,41 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
         """Best at gamma .7 with a network for V, whose rate matters, and 256 retain rows."""
         value = {"shared": 0.1, "head": 0.2}.get(given.get("--value", "shared"), 0.0)
         value += abs(given.get("--value-lr", 0) - 1.5e-4)
-        rows = abs(given.get("--retain-batch", 128) - 256) / 1000
+        rows = abs(float(given.get("--retain-batch", 128)) - 256) / 1000
         return 0.9 - abs(given["--gamma"] - 0.7) - value - rows
 
-    def fake(variants, seeds, out, workers, flags):
+    def fake_runs(jobs, workers):
         results = {}
-        for label, words in variants.items():
-            given = dict(zip(words[::2], words[1::2], strict=True))
+        for folder, job in jobs.items():
+            words = job.flags
+            given = {a: b for a, b in zip(words, words[1:]) if str(a).startswith("--")}
             method = given["--methods"]
-            for seed in seeds:
-                if "--scrn-lr" in given:
-                    results[label, seed] = made_up("scrn", tow=1 - abs(given["--scrn-lr"] - 0.1))
-                elif "--gamma" in given:
-                    results[label, seed] = made_up(tow=of_settings(given))
-                elif "--plus-lr" in given:
-                    results[label, seed] = made_up("dareu_plus", tow=given["--plus-lr"])
-                else:
-                    log = [
-                        {
-                            "method": m,
-                            "step": s,
-                            "scores": {"tow": tow(given["--baseline-lr"], s, seed)},
-                        }
-                        for m in method.split(",")
-                        for s in search.GRID_STEPS
-                    ]
-                    folder = out / f"{label}-seed{seed}"
-                    folder.mkdir(parents=True, exist_ok=True)
-                    (folder / "log.jsonl").write_text(
-                        "".join(json.dumps(row) + "\n" for row in log)
-                    )
+            scores = {
+                "scrn": lambda: 1 - abs(given["--scrn-lr"] - 0.1),
+                "dareu": lambda: of_settings(given),
+                "dareu_plus": lambda: given["--plus-lr"],
+            }
+            results[folder] = made_up(method, tow=scores[method]())
         return results
 
+    def fake(variants, seeds, out, workers, flags):
+        for label, words in variants.items():
+            given = dict(zip(words[::2], words[1::2], strict=True))
+            for seed in seeds:
+                log = [
+                    {
+                        "method": m,
+                        "step": s,
+                        "scores": {"tow": tow(given["--baseline-lr"], s, seed)},
+                    }
+                    for m in given["--methods"].split(",")
+                    for s in search.GRID_STEPS
+                ]
+                folder = out / f"{label}-seed{seed}"
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+
+    monkeypatch.setattr(search, "run_all", fake_runs)
     monkeypatch.setattr(search, "run_variants", fake)
     monkeypatch.setattr(search, "make_abstracts", lambda out: out / "abstracts.jsonl")
     monkeypatch.setattr(search, "SEARCH_FILE", tmp_path / "search.json")

@@ -13,7 +13,7 @@ from ..baselines import METHODS
 from ..files import InputError, read_lines, write_json
 from ..run.flags import parse
 from ..run.folder import LOG
-from ..run.pool import ROOT, folder_of, run_variants
+from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
 from .abstracts import ARXIV, make_abstracts
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
@@ -55,20 +55,23 @@ def label_of(method, given):
 
 def search_cells(method, cells, out, workers, flags):
     """[ToW by seed, on the authors and then on the abstracts] of each of these {flag: value}."""
-    variants = {
-        label_of(method, cell): ["--methods", method, *itertools.chain(*cell.items())]
-        for cell in cells
-    }
-    datasets = {"": ([], SEEDS), "abstracts-": (["--data", make_abstracts(out), *ARXIV], TOPICS)}
-    tow = [[] for _ in cells]
-    for name, (more, seeds) in datasets.items():
-        named = {name + label: words for label, words in variants.items()}
+    datasets = {"": ([], SEEDS)}
+    datasets["abstracts-"] = (["--data", make_abstracts(out), *ARXIV], TOPICS)
+    first, jobs, runs = STAGES[method][0][0], {}, [[] for _ in cells]
+    for name, (data, seeds) in datasets.items():
         for seed, n_forget in seeds.items():
-            given = [*more, *flags, "--n-forget", n_forget, "--no-curve"]
-            results = run_variants(named, [seed], out, workers, flags=given)
-            for values, label in zip(tow, named, strict=True):
-                values.append(results[label, seed]["models"][method]["tow"])
-    return tow
+            given = ["--data", DATA, "--seed", seed, *data, *flags]  # the last --data counts
+            given += ["--n-forget", n_forget, "--no-curve"]
+            base = folder_of(out, name + label_of(method, first), seed)
+            for cell, own_runs in zip(cells, runs, strict=True):
+                folder = folder_of(out, name + label_of(method, cell), seed)
+                command = [*given, "--methods", method, *itertools.chain(*cell.items())]
+                jobs[folder] = Job(folder, command, reuse=None if folder == base else base)
+                own_runs.append(folder)
+    # The models of the first cell are taken over by all others.
+    results = run_all({k: job for k, job in jobs.items() if not job.reuse}, workers)
+    results |= run_all({k: job for k, job in jobs.items() if job.reuse}, workers)
+    return [[results[folder]["models"][method]["tow"] for folder in own] for own in runs]
 
 
 def search_stages(method, out, workers, flags):
