@@ -58,7 +58,7 @@ def test_sizes_follow_from_the_data(
     assert config.lr == pytest.approx(RATE / width, abs=1e-6)
 
 
-@pytest.mark.parametrize("rows, updates", [(6, 64), (64, 64), (171, 65), (320, 120)])
+@pytest.mark.parametrize("rows, updates", [(6, 128), (64, 128), (171, 129), (320, 240)])
 def test_updates_grow_with_the_forget_set(rows, updates):
     config = parse([], "")
     size_rule(config, ["Some response."] * 640, rows)

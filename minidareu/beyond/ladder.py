@@ -25,7 +25,7 @@ from .advantages import correlations, open_for_rollout
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
 # As many responses and updates as DareU+ takes, at its learning rate.
-REINFORCE = ["--algorithm", "reinforce", "--data-epochs", 32, "--rl-lr", 1.5e-3]
+REINFORCE = ["--algorithm", "reinforce", "--data-epochs", 64, "--rl-lr", 1.5e-3]
 WHOLE = ["--plus-attribution", "response"]
 
 # Each row: flags of train.py. In the ladder a row has the changes of all rows before it.
@@ -34,7 +34,7 @@ LADDER = {
     "REINFORCE, new responses for each update": [*DAREU, *REINFORCE],
     "change of attribution as the reward, KL to the original model": [*PLUS, *WHOLE],
     "DareU+": PLUS,
-    "DareU+ with three times the updates": [*PLUS, "--plus-updates", 192],
+    "DareU+ with half the updates": [*PLUS, "--plus-updates", 64],
     "DareU+ without the KL": [*PLUS, "--plus-kl-coef", 0],
     "DareU+ with lambda_dis 2": [*PLUS, "--plus-distill-coef", 2],
 }

@@ -63,7 +63,7 @@ SAME_UNDER_CONSTANT = ("table10, token", "table15, 10", "table15, 20")
 # The like for DareU+, where it has such a setting.
 PLUS_SETTINGS: dict[str, dict[str, list]] = {
     "table12": {"0.67": ["--plus-lr", 1e-3], "1.33": ["--plus-lr", 2e-3]},
-    "table13": {"2": ["--plus-updates", 128], "3": ["--plus-updates", 192]},
+    "table13": {"2": ["--plus-updates", 256], "3": ["--plus-updates", 384]},
     "table16": {"1": ["--plus-distill-coef", 2], "3": ["--plus-distill-coef", 6]},
 }
 

@@ -55,7 +55,7 @@ def size_rule(config, responses, n_forget_rows):
     and 192. The language models read their rows until they know them. The classifiers read them 12
     and 24 times, more often where few rows would be read, 15,360 and 30,720 in all, less often (8
     times at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
-    rows: 12 responses to each prompt, 64 updates at least. The context is what the longest prompt
+    rows: 24 responses to each prompt, 128 updates at least. The context is what the longest prompt
     and response need, 1,024 tokens at most.
     """
     n_rows, size = len(responses), sum(map(len, set(responses)))
@@ -66,7 +66,7 @@ def size_rule(config, responses, n_forget_rows):
     epochs, plus_epochs = epochs_for(n_rows, 12, 15_360), epochs_for(n_rows, 24, 30_720)
     config.classifier_epochs = config.classifier_epochs or epochs
     config.plus_classifier_epochs = config.plus_classifier_epochs or plus_epochs
-    plus_updates = max(64, -(-12 * n_forget_rows // config.forget_batch))
+    plus_updates = max(128, -(-24 * n_forget_rows // config.forget_batch))
     config.plus_updates = config.plus_updates or plus_updates
     if config.n_embd % config.n_head:
         raise InputError(

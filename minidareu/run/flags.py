@@ -148,7 +148,7 @@ class Config:
         choices=["added", "response", "exact"],
     )
     plus_updates: int | None = flag(
-        None, "dareu_plus", "updates; default 64, or 12 passes over the prompts", int, low=1
+        None, "dareu_plus", "updates; default 128, or 24 passes over the prompts", int, low=1
     )
     plus_retain_batch: int = flag(32, "dareu_plus", "retain rows in an update", low=1)
     plus_lr: float = flag(1.5e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
