@@ -166,7 +166,8 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     assert chosen["--value"] == "network"
     assert found["dareu_plus"]["chosen"]["--plus-lr"] == 3e-3
     assert found["scrn"]["chosen"] == {"--scrn-lr": 0.1}
-    assert all(len(cell["tow"]) == 6 for cell in found["dareu"]["grid"]), "both datasets"
+    lengths = {("--retain-batch" in c["flags"], len(c["tow"])) for c in found["dareu"]["grid"]}
+    assert lengths == {(False, 6), (True, 3), (True, 6)}, "both datasets, but for |B_r|"
     cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["steps"] == 8)
     assert cell["tow"] == pytest.approx([tow(4e-4, 8, seed) for seed in search.SEEDS])
     search.search(["npo"], tmp_path, 2)
