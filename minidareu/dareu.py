@@ -141,7 +141,7 @@ class Rollout:
 def rollout(
     learner: Learner, old_policy: Policy, attribute: Attribute, queries: list[Query], limits: dict
 ) -> Rollout:
-    """Lines 14 and 15, for the queries of a forget batch B_f. At lambda 1 A_t = R_t - V(c_t)."""
+    """Lines 14 and 15, for the queries of a forget batch B_f. With lambda 1, A_t = R_t - V(c_t)."""
     config = learner.config
     prompts, owners = [x for x, _ in queries], [owner for _, owner in queries]
     responses = old_policy.generate(prompts, temperature=config.temperature, **limits)  # 14

@@ -104,7 +104,7 @@ class Config:
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     data_epochs: int = flag(1, "dareu", "passes over the forget set; each renews pi_old", low=1)
     ppo_steps: int = flag(20, "dareu", "S_PPO, updates on each forget batch", low=1)
-    retain_batch: int = flag(128, "dareu", "retain rows in a batch B_r", low=1)
+    retain_batch: int = flag(256, "dareu", "retain rows in a batch B_r", low=1)
     slices: int = flag(15, "dareu", "k, slices of a response, scored at their ends", low=1)
     kl_coef: float = flag(0.1, "dareu", "lambda, weight of the KL to pi_old in the reward", low=0)
     distill_coef: float = flag(2.0, "dareu", "lambda_dis, weight of the distillation", low=0)
@@ -117,10 +117,10 @@ class Config:
     ratio_temperature: float = flag(0.8, "dareu", "of the ratio and that KL", low=0.01)
     c_seg: float = flag(1.05, "dareu", "C_seg of chi", low=0.01)
     chi_eps: float = flag(1e-4, "dareu", "epsilon of chi", low=1e-9, high=0.5)
-    rl_lr: float = flag(1.5e-4, "dareu", "learning rate of the policy", low=0)
+    rl_lr: float = flag(3e-4, "dareu", "learning rate of the policy", low=0)
     gamma: float = flag(0.99, "dareu", "discount of the returns", low=0, high=1)
     gae_lambda: float = flag(
-        1.0, "dareu", "lambda of GAE; at 1 the advantage is R - V, as in the paper", low=0, high=1
+        0.5, "dareu", "lambda of GAE; at 1 the advantage is R - V", low=0, high=1
     )
     whiten: str = flag(
         "advantages",
