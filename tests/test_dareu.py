@@ -117,7 +117,7 @@ def first_rollout(policy, old_policy, config, attribute=even):
 
 def test_a_rollout_holds_what_the_formulas_say():
     policy, old_policy = tiny(0), tiny(1)
-    c = config(whiten="none", gamma=0.9, kl_coef=0.2, slices=2)
+    c = config(whiten="none", gamma=0.9, gae_lambda=1.0, kl_coef=0.2, slices=2)
     ro, learner = first_rollout(policy, old_policy, c)
     logp = (log_probs(policy, ro.batch, 0.8), log_probs(old_policy, ro.batch, 0.8))
     divergence = (logp[0].exp() * (logp[0] - logp[1])).sum(-1)

@@ -88,6 +88,7 @@ def test_evidence_and_returns_by_hand():
     expected = [[0, math.log(10) / most, 0, 1], [0, 0, 0, math.log(4) / most]]
     assert torch.allclose(level, torch.tensor(expected), atol=1e-6)
     assert (evidence(torch.full((2, 5), 0.5)) == 0).all(), "a constant is no evidence"
+    assert evidence(torch.tensor([[0.0, 1.0], [1.0, 0.5]])).isfinite().all()
 
     log_ratio = torch.tensor([[1.0, -0.5, 0.25], [0.0, 2.0, 0.0]])
     returns = token_returns(level, log_ratio, 0.1)

@@ -59,8 +59,14 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
     assert columns["return"].tolist() == pytest.approx(returns, abs=1e-3)
     assert (columns["KL"] >= -1e-6).all()
     assert (columns["KL"].max() > 1e-6) != renewed, "pi has moved already, pi_old with it or not"
-    # Whitening is a shift and a scale: R - V and A are on a line.
-    raw = torch.tensor(returns) - columns["V"]
+    # GAE by its recursion; whitening is a shift and a scale, so the two are on a line.
+    values, advantages, following = columns["V"].tolist(), [], 0.0
+    for t in reversed(range(T)):
+        next_value = values[t + 1] if t + 1 < T else 0.0
+        delta = rewards[t] + c.gamma * next_value - values[t]
+        following = delta + c.gamma * c.gae_lambda * following
+        advantages.insert(0, following)
+    raw = torch.tensor(advantages)
     assert torch.corrcoef(torch.stack([raw, columns["advantage"]]))[0, 1] > 0.999
 
 

@@ -13,7 +13,7 @@ def evidence(attribution: Tensor) -> Tensor:
     because what a fact says of its owner is a factor, however many others share it.
     attribution: (B, T + 1), a_0 first -> the same shape.
     """
-    prior = attribution[:, :1]
+    prior = attribution[:, :1].clamp(FLOOR, 1 - FLOOR)
     level = (attribution.clamp(min=FLOOR) / prior).log() / -prior.log()
     return level.clamp(min=0)
 
