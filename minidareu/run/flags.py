@@ -104,7 +104,7 @@ class Config:
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
     data_epochs: int = flag(1, "dareu", "passes over the forget set; each renews pi_old", low=1)
     ppo_steps: int = flag(20, "dareu", "S_PPO, updates on each forget batch", low=1)
-    retain_batch: int = flag(256, "dareu", "retain rows in a batch B_r", low=1)
+    retain_batch: int = flag(128, "dareu", "retain rows in a batch B_r", low=1)
     slices: int = flag(15, "dareu", "k, slices of a response, scored at their ends", low=1)
     kl_coef: float = flag(0.1, "dareu", "lambda, weight of the KL to pi_old in the reward", low=0)
     distill_coef: float = flag(2.0, "dareu", "lambda_dis, weight of the distillation", low=0)
