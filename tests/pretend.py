@@ -108,7 +108,8 @@ def main():
     from minidareu.beyond import attacks
     from minidareu.run import prepare
 
-    attacks.SAMPLES, attacks.STEPS, attacks.SHARES = 2, [0, 4, 16, 64], [0.5]
+    attacks.SAMPLES, attacks.SHARES = 2, [0.5]
+    attacks.STEPS = attacks.SHOWN = [0, 2]
     prepare.pick_device = lambda name: NAME
     with Everywhere(), FromLists():
         sys.argv = sys.argv[1:]

@@ -81,7 +81,7 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
             "retrained": [0.0, 0.1, 0.2, 0.5],
         }
         curves = {
-            name: [list(point) for point in zip(audit.SHOWN, values)]
+            name: [list(point) for point in zip(attacks.SHOWN, values)]
             for name, values in curves.items()
         }
         agreement = {

@@ -19,6 +19,7 @@ from ..scores.likelihood import mean
 
 SHARES = [0.05, 0.1, 0.2]  # of the forget rows, to relearn
 STEPS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]  # of relearning, where recall is measured
+SHOWN = [0, 4, 16, 64]  # of these in the tables
 LR = 1e-3  # of relearning
 SAMPLES = 64
 PREFIXES = [2, 4, 8]  # words

@@ -32,7 +32,6 @@ from .finished import open_evaluator
 from .plot import plot_attacks, plot_proxy
 from .proxy import proxy_quality
 
-SHOWN = [0, 4, 16, 64]  # steps of relearning that are in the table
 REGAINED = 0.8  # of a recall, after how many steps?
 PROXIES = ["added", "response", "judge"]
 
@@ -150,9 +149,9 @@ def relearning_table(found, kind):
         for levels in (original, highest):
             pairs = zip(curves, levels, strict=True)
             steps.append([attacks.steps_to(curve, REGAINED * level) for curve, level in pairs])
-        recalls = [spread([dict(curve)[step] for curve in curves]) for step in SHOWN]
+        recalls = [spread([dict(curve)[step] for curve in curves]) for step in attacks.SHOWN]
         rows.append([model, *recalls, *map(median_steps, steps)])
-    heads = [f"step {step}" for step in SHOWN]
+    heads = [f"step {step}" for step in attacks.SHOWN]
     return lines + table(["model", *heads, "steps to the original's", "to the retrained's"], rows)
 
 
