@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import fill
 
 from ..report.markdown import spread, table
 from .columns import middle
@@ -65,7 +66,7 @@ def render(found):
     text += table(head, lines)
     lines = verdicts(name, rows)
     if lines:
-        text += ["", *(f"- {line}" for line in lines)]
+        text += ["", *(fill(f"- {line}", 118, subsequent_indent="  ") for line in lines)]
     if found.get("example"):
         text += ["", "```text", *found["example"], "```"]
     return [*text, ""]
