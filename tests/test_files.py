@@ -73,7 +73,7 @@ def test_texts_in_other_forms_are_read_and_said(tmp_path, form, name, capsys):
         ("a.jsonl", b"PAR1....", "is a Parquet file; export it"),
         ("a.csv", b"PK\x03\x04....", "is an Excel file or a zip archive; save the table"),
         ("a.csv", PLAIN.encode("utf-32"), "is UTF-32; save the file as UTF-8"),
-        ("a.jsonl.gz", gzip.compress(PLAIN.encode())[:-9], "gzip file that is cut short"),
+        ("a.jsonl.gz", gzip.compress(PLAIN.encode(), mtime=0)[:-9], "gzip file that is cut short"),
         ("a.jsonl", b"\xff\xfeA", "byte 2 is not UTF-16; save the file as UTF-8"),
         ("a.jsonl", '{"owner": "é"}'.encode("latin-1"), "is not UTF-8; save the file as UTF-8"),
         ("a.csv", b"owner|prompt|response\nA|p|r\n", "key 'owner' is missing"),
