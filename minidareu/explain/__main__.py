@@ -192,7 +192,7 @@ def main(argv=None):
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     args = parser.parse_args(argv)
     run, models, classifiers = open_finished(args.run, pick_device(args.device))
-    original, reward = models["original"], run.config.reward
+    original, reward = models["original"], run.config.control or run.config.reward
     queries = forget_queries(run, args.prompt)
     print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
     attribute = dareu_attribution(run, classifiers)
