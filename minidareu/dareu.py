@@ -110,7 +110,8 @@ def make_learner(policy: Policy, config: Config) -> Learner:
     if config.value == "shared":  # one rate and one clip for both
         groups = [{"params": of_policy + of_value}]
     optimizer = torch.optim.AdamW(groups, lr=config.rl_lr, weight_decay=0)
-    return Learner(policy, policy.snapshot(), value_head, network, optimizer, config=config)
+    original = policy.snapshot()
+    return Learner(policy, original, value_head, network, optimizer=optimizer, config=config)
 
 
 def value(learner: Learner, batch: Batch, hidden: Tensor) -> Tensor:

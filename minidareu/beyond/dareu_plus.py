@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from .. import rl
-from ..data import Ids, Pair
+from ..data import Ids, Pair, shuffled_batches
 from ..dareu import Config, Query, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
 from .evidence import evidence, position_mean, token_returns
@@ -130,13 +130,13 @@ def unlearn(
     for i in range(0, len(prompts), config.forget_batch):
         part = prompts[i : i + config.forget_batch]
         answers += policy.generate(part, temperature=config.plus_temperature, **limits)
-    queue: list[Pair] = []
+    pairs = list(zip(prompts, answers, strict=True))
+    batches: list[list[Pair]] = []
     updates = config.plus_updates or 0  # set by `size_rule`
     for step in range(1, updates + 1):
         learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / updates)
-        if not queue:  # all prompts once in random order, then again
-            queue = rng.sample(list(zip(prompts, answers, strict=True)), len(prompts))
-        pairs, queue = queue[: config.forget_batch], queue[config.forget_batch :]
-        begun = [(x, beginning(answer, rng)) for x, answer in pairs]
+        if not batches:  # all prompts once in random order, then again
+            batches = shuffled_batches(pairs, config.forget_batch, rng)
+        begun = [(x, beginning(answer, rng)) for x, answer in batches.pop(0)]
         rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
         yield {"step": step, **update(learner, attribute, begun, rows, limits=limits).figures}

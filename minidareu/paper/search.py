@@ -82,7 +82,7 @@ def search_stages(method, out, workers, flags):
         cells = [best["flags"] | cell for cell in stage]
         same = [cell for cell in cells if tried and effective(cell) == effective(best["flags"])]
         rest = [cell for cell in cells if cell not in same]
-        found = search_cells(method, rest, out, workers, flags)
+        found = search_cells(method, rest, out, workers, flags=flags)
         made = [{"flags": cell, "tow": tow} for cell, tow in zip(rest, found, strict=True)]
         made += [{"flags": cell, "tow": best["tow"]} for cell in same]
         n_seeds = min(len(cell["tow"]) for cell in made)
