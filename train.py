@@ -11,6 +11,7 @@ import inspect
 import math
 import time
 from dataclasses import astuple, replace
+from functools import partial
 
 from tqdm import tqdm
 
@@ -44,17 +45,20 @@ def main(argv=None):
     run = prepare(parse(argv, __doc__))
     start = starting_points(run)
     with open_folder(run):
-        unlearn_and_measure(run, start)
+        unlearn_and_measure(run, start, language_models(run), model_of)
 
 
-def unlearn_and_measure(run, start):
-    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names."""
+def unlearn_and_measure(run, start, language_models, model_of):
+    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names. language_models, as
+    the function gives them, and model_of(run, state): what a run's models are. Returns {stage:
+    checkpoint}.
+    """
     began = time.perf_counter()
     print_data(run)
 
     # 2. The original model reads all owners, the retrained model all but the forget owners.
     # 3. The classifiers: DareU's reads a whole response, DareU+'s what it adds to its prompt.
-    states = trained_stages(run)
+    states = trained_stages(run, {**language_models, **owner_classifiers(run)})
     models = {name: model_of(run, state) for name, state in states.items() if "model" in state}
     classifiers = classifiers_of(run, states)
 
@@ -80,7 +84,9 @@ def unlearn_and_measure(run, start):
         evaluations[name] = evaluate_fully(models[name], evaluator, retrained)
         curve = {}
         if run.config.curve:
-            curve = score_snapshots(run, name, states[name], evaluator, retrained=retrained)
+            curve = score_snapshots(
+                name, states[name], partial(model_of, run), evaluator, retrained=retrained
+            )
         log += scored_log(states[name]["log"], curve, final=evaluations[name])
 
     # 6. Files, and what came of it.
@@ -98,6 +104,7 @@ def unlearn_and_measure(run, start):
     write_results(run, evaluator, evaluations, log, keys=keys, costs=costs, accuracy=accuracy)
     print_outcome(evaluations, run.config.all_scores)
     print_samples(run, evaluations)
+    return states
 
 
 def starting_points(run):
@@ -111,15 +118,15 @@ def starting_points(run):
     return {name: read_checkpoint(path) for name, path in paths.items()}
 
 
-def trained_stages(run):
+def trained_stages(run, stages):
     """{stage: checkpoint} of the language models and the classifiers. None needs another, so those
     that are not kept from before are trained side by side."""
-    stages = {**language_models(run), **owner_classifiers(run)}
     states = {name: find_kept(run.path(name), key, run.reuse) for name, (key, *_) in stages.items()}
     jobs = {name: job for name, (_, *job) in stages.items() if not states[name]}
     for place, (name, job) in enumerate(jobs.items()):
         job.append({"desc": name, "position": place, "disable": None})  # its progress bar
-    for name, state in side_by_side(jobs, workers_for(run.device, len(jobs))):
+    workers = run.workers or workers_for(run.device, len(jobs))
+    for name, state in side_by_side(jobs, workers):
         states[name] = keep(run.path(name), stages[name][0], state)
     for name, state in states.items():
         print_stage(f"{name} model" if "model" in state else name, state)
@@ -265,11 +272,11 @@ def is_evaluation_step(step):
     return step >= 4 and step & (step - 1) == 0
 
 
-def score_snapshots(run, name, state, evaluator, retrained):
+def score_snapshots(name, state, model_of_state, evaluator, retrained):
     """{step: {"scores", "answers" to some forget prompts}} of a method along the way."""
     curve, shown = {}, spread_rows(evaluator.forget, N_ALONG)
     for step, snapshot in tqdm(state["snapshots"].items(), desc=f"{name}: scores", disable=None):
-        model = model_of(run, {"model": snapshot})
+        model = model_of_state({"model": snapshot})
         evaluation = evaluate(model, evaluator, retrained)
         answers = [evaluation.responses.texts[i] for i in shown]
         curve[step] = {"scores": evaluation.scores, "answers": answers}

@@ -52,10 +52,7 @@ class Labelled(NamedTuple):
 
 
 def load_records(path: str | Path) -> list[Record]:
-    """Read JSON lines, or CSV where the file's name ends so.
-
-    Raises InputError that names the file, the line and the mend.
-    """
+    """Read JSON lines, or CSV where the name ends so. InputError names file, line and mend."""
     rows = read_rows(path, ("owner", "prompt", "response"), lists=("perturbed",), known=KEYS)
     records = [parse_record(row, f"{path}:{line}", line) for line, row in rows]
     trained = {r.owner for r in records if r.split == "train"}
@@ -114,9 +111,15 @@ def response_text(response: str) -> str:
     return f" {response}"
 
 
+def encode_prompt(tokenizer: tiktoken.Encoding, prompt: str) -> Ids:
+    """A prompt's ids; a pretrained model's tokenizer has a way of its own."""
+    own = getattr(tokenizer, "encode_prompt", None)
+    return own(prompt) if own else tokenizer.encode_ordinary(prompt_text(prompt))
+
+
 def encode(tokenizer: tiktoken.Encoding, record: Record, response: str | None = None) -> Pair:
     """Record -> (prompt ids, response ids). `response`, where given, takes its response's place."""
-    prompt = tokenizer.encode_ordinary(prompt_text(record.prompt))
+    prompt = encode_prompt(tokenizer, record.prompt)
     return prompt, tokenizer.encode_ordinary(response_text(response or record.response))
 
 

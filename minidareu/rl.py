@@ -67,10 +67,7 @@ def clip_fraction(logp: Tensor, old_logp: Tensor, mask: Tensor, clip: float) -> 
 
 
 def approximate_kl(logp: Tensor, old_logp: Tensor, mask: Tensor) -> Tensor:
-    """KL(pi_old || pi) from tokens that pi_old drew: the mean of s_t - 1 - log s_t.
-
-    (Schulman 2020)
-    """
+    """KL(pi_old || pi) from pi_old's tokens: mean of s_t - 1 - log s_t (Schulman 2020)."""
     log_ratio = logp - old_logp
     return masked_mean(log_ratio.exp() - 1 - log_ratio, mask)
 

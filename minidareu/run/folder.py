@@ -14,7 +14,8 @@ FIGURE = "figure.png"
 LOCK = ".lock"
 REPORT = "report.html"
 TOKENIZER = "tokenizer.json"
-FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, TOKENIZER]
+LLM_FILE = "llm.json"  # of a run on a pretrained model: its own options
+FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, TOKENIZER, LLM_FILE]
 FILES += ["audit.json", "audit.md", "attacks.png", "proxy.png"]
 PATH_FLAGS = ("data", "from_run", "reuse")
 

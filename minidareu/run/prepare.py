@@ -11,12 +11,12 @@ import tiktoken
 import torch
 
 from ..baselines import REFUSALS
-from ..data import Ids, Labelled, Pair, Record, Split, encode, load_records
+from ..data import Ids, Labelled, Pair, Record, Split, encode, encode_prompt, load_records
 from ..data import prompt_text, response_text
 from ..files import InputError, find
 from ..model import GPTConfig
 from .flags import Config, flag_name
-from .folder import IDENTITY, read_config, read_identity, read_keys
+from .folder import IDENTITY, LLM_FILE, read_config, read_identity, read_keys
 from .requests import pick_requests, split_requests
 from .defaults import size_rule
 from .vocabulary import make_tokenizer
@@ -43,6 +43,7 @@ class Run:
     limits: dict  # max_new_tokens and eos_id of a response
     forget_owners: list[int]  # indices
     keys: dict[str, str | None] = field(default_factory=dict)  # of a finished run's stages
+    workers: int | None = None  # processes that train side by side; None: as many as serve
 
     @property
     def methods(self) -> list[str]:
@@ -80,7 +81,7 @@ class Run:
 
     def prompt_ids(self, prompt: str) -> Ids:
         """A prompt that somebody asks. Raises InputError where it leaves no room for a response."""
-        ids = self.tokenizer.encode_ordinary(prompt_text(prompt))
+        ids = encode_prompt(self.tokenizer, prompt)
         if len(ids) > self.gpt_config.block_size - 8:
             raise InputError(
                 f"prompt {prompt[:40]!r}...: makes {len(ids)} tokens, and the context is "
@@ -93,8 +94,8 @@ class Run:
         return [self.pairs[r] for r in records]
 
 
-def prepare(config: Config) -> Run:
-    """A Run from its flags. Raises InputError."""
+def prepare(config: Config, tokenizer=None) -> Run:
+    """A Run from its flags; tokenizer: a pretrained model's own. Raises InputError."""
     device = pick_device(config.device)
     earlier = take_over(config, config.from_run) if config.from_run else None
     records = load_records(find(config.data))
@@ -118,7 +119,9 @@ def prepare(config: Config) -> Run:
     train = [r for r in records if id(r) in trained_on]
     n_forget_rows = sum(r.owner in names for r in split.forget)
     size_rule(config, [r.response for r in train], n_forget_rows)
-    tokenizer, key = make_tokenizer(config, train)
+    key = None
+    if tokenizer is None:
+        tokenizer, key = make_tokenizer(config, train)
     records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
@@ -269,6 +272,8 @@ def pick_device(name: str) -> str:
 
 def open_run(folder: str | Path, device: str = "auto") -> Run:
     """The Run of a finished run's folder. Raises InputError."""
+    if (Path(folder) / LLM_FILE).exists():
+        raise InputError(f"{folder}: of a pretrained model; its page and its adapters are there")
     config = read_config(folder)
     config.device, config.out = device, str(folder)
     run = prepare(config)

@@ -1,0 +1,124 @@
+"""A causal language model and its tokenizer, from a folder or the hub."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from ..data import Ids, prompt_text
+from ..files import InputError
+from ..model import GPTConfig
+from ..run.prepare import Run
+from .policy import LLM, Base
+
+ADAPTER = "adapter_config.json"  # of a folder that peft has written
+MEND = "check the name; without a network, name a folder that holds a causal language model"
+READ_ERRORS = (OSError, ValueError, KeyError, ImportError)  # of transformers, for what is not there
+
+
+class LLMTokenizer:
+    """A tokenizer of transformers with tiktoken's names, as all that reads texts here expects."""
+
+    def __init__(self, tokenizer, n_vocab: int, chat: bool):
+        self.tokenizer, self.n_vocab, self.chat = tokenizer, n_vocab, chat
+        self.eot_token = tokenizer.eos_token_id
+
+    def encode_ordinary(self, text: str) -> Ids:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def encode_prompt(self, prompt: str) -> Ids:
+        """By the model's chat template, or as plain text after the token that begins a text."""
+        if self.chat:
+            turn = [{"role": "user", "content": prompt}]
+            how = {"add_generation_prompt": True, "tokenize": False}
+            return self.encode_ordinary(self.tokenizer.apply_chat_template(turn, **how))
+        ids = self.encode_ordinary(prompt_text(prompt))
+        begins = getattr(self.tokenizer, "add_bos_token", False)
+        return [self.tokenizer.bos_token_id, *ids] if begins else ids
+
+    def decode(self, ids: Ids, errors: str = "replace") -> str:
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+    def decode_single_token_bytes(self, token: int) -> bytes:
+        """A token's text. Some tokenizers write a word's space as an underscore."""
+        piece, text = self.tokenizer.convert_ids_to_tokens(token), self.decode([token])
+        return (" " + text.lstrip() if piece.startswith("\u2581") else text).encode()
+
+
+def gguf_file(place: str) -> dict:
+    """What transformers has to be told of a folder that holds a model in one GGUF file."""
+    files = sorted(Path(place).glob("*.gguf"))
+    return {"gguf_file": files[0].name} if files else {}
+
+
+def refuse(place: str, error: Exception) -> InputError:
+    """One line for an error of transformers."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(f"--model {place}: {lines[0][:200].rstrip('.')}; {MEND}")
+
+
+def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
+    """Raises InputError for one that is not there, or lacks what is asked of it."""
+    try:
+        if (Path(place) / ADAPTER).exists():
+            place = PeftConfig.from_pretrained(place).base_model_name_or_path
+        tokenizer = AutoTokenizer.from_pretrained(place, **gguf_file(place))
+        config = AutoConfig.from_pretrained(place, **gguf_file(place))
+    except READ_ERRORS as e:
+        raise refuse(place, e) from None
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"--model {place}: its tokenizer has no end of text; set its eos_token")
+    if chat and not tokenizer.chat_template:
+        raise InputError(f"--chat: {place} has no chat template; leave it out")
+    return LLMTokenizer(tokenizer, config.get_text_config().vocab_size, chat)
+
+
+def read_model(place: str, bf16: bool):
+    """A model of transformers; an adapter is added to its model's weights. Raises InputError."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    try:
+        if (Path(place) / ADAPTER).exists():
+            return AutoPeftModelForCausalLM.from_pretrained(place, dtype=dtype).merge_and_unload()
+        return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
+    except READ_ERRORS as e:
+        raise refuse(place, e) from None
+    except (MemoryError, RuntimeError):  # the allocator's
+        raise InputError(f"--model {place}: too large for the memory; try --bf16") from None
+
+
+def load_policy(place: str, run: Run, options: Namespace) -> LLM:
+    """A model with an adapter that changes nothing yet. Raises InputError."""
+    model, block_size = read_model(place, options.bf16), run.gpt_config.block_size
+    sizes = model.config.get_text_config()
+    longest = getattr(sizes, "max_position_embeddings", None) or block_size
+    if longest < block_size:
+        raise InputError(
+            f"--model {place}: reads {longest} tokens, and the rows need {block_size}; shorten "
+            f"them, or add --truncate --block-size {longest}"
+        )
+    model.generation_config = GenerationConfig()  # none of the model's own penalties or cuts
+    model.config.quantization_config = None  # a GGUF file's; the weights are whole again
+    model.to(run.device).requires_grad_(options.lora_rank == 0)
+    idx = torch.arange(1, 9, device=model.device)[None]
+    with torch.no_grad():
+        states = model.base_model(input_ids=idx).last_hidden_state
+        logits = model.get_output_embeddings()(states)
+        if not torch.allclose(logits, model(input_ids=idx).logits, atol=1e-3, rtol=1e-3):
+            raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
+    if options.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
+    base = Base(model, None, GPTConfig(sizes.vocab_size, block_size, *shape), options.checkpointing)
+    if options.lora_rank:
+        torch.manual_seed(run.config.seed)
+        lora = LoraConfig(
+            r=options.lora_rank,
+            lora_alpha=options.lora_alpha,
+            lora_dropout=options.lora_dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        base.peft = get_peft_model(model, lora, adapter_name="start")
+    return LLM(base)

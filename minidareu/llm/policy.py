@@ -1,0 +1,140 @@
+"""A causal language model of transformers as a policy: hidden states, logits, answers, snapshots.
+
+One base model serves a whole run. Each model of the run (original, retrained, a method's, pi_old)
+is an adapter in it (LoRA, Hu et al. 2022), so a snapshot copies some megabytes, never the model.
+"""
+
+import copy
+import itertools
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from ..data import Ids
+from ..model import GPTConfig, pad, room
+from .processes import average_gradients, gather_rows, own_rows, process
+
+SERIAL = itertools.count()  # of the names of adapters
+
+
+@dataclass
+class Base:
+    """What all models of a run share."""
+
+    model: Any  # of transformers, with the adapters in it
+    peft: Any  # peft's view of it; None where all parameters are trained
+    config: GPTConfig  # its sizes
+    checkpointing: bool = False  # states are computed twice, so that fewer are kept
+    dropout: bool = False  # in fine-tuning alone, so that PPO's ratio begins at 1
+    policies: weakref.WeakSet = field(default_factory=weakref.WeakSet)
+
+    def use(self, name: str) -> None:
+        """Make this adapter the one that is computed with."""
+        if self.peft:
+            self.peft.set_adapter(name)
+            # peft froze all others; the gradient of a loss of theirs may be on its way.
+            for policy in self.policies:
+                for p in policy.parameters():
+                    p.requires_grad_(policy.trains)
+
+    def drop(self, name: str) -> None:
+        """Leave out this adapter, which no policy has any more."""
+        self.use("start")
+        self.peft.delete_adapter(name)
+
+
+class LLM:
+    """A model of a run, with all that `model.Policy` asks for."""
+
+    def __init__(self, base: Base, name: str = "start", trains: bool = False):
+        self.base, self.name, self.trains = base, name, trains
+        self.config, self.width = base.config, base.config.n_embd
+        self.block_size, self.device = base.config.block_size, base.model.device
+        named = base.model.named_parameters()
+        own = [(n, p) for n, p in named if not base.peft or f".{name}." in n]
+        self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
+        base.policies.add(self)
+        base.use(name)
+        if trains:
+            average_gradients(self.weights.values())
+
+    def hidden(self, idx: Tensor, depth: float = 1.0) -> Tensor:
+        """Last hidden states, or those after this share of the blocks: idx (B, L) -> (B, L, C).
+
+        Padding on the right changes nothing to its left: no mask is needed.
+        """
+        base = self.base
+        base.use(self.name)
+        base.model.train(base.dropout or (base.checkpointing and torch.is_grad_enabled()))
+        for module in base.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.train(base.dropout)
+        trunk = base.model.base_model
+        out = trunk(input_ids=own_rows(idx), use_cache=False, output_hidden_states=depth < 1)
+        layer = max(1, int(depth * self.config.n_layer))
+        states = out.last_hidden_state if depth == 1 else out.hidden_states[layer]
+        return gather_rows(states.float(), len(idx))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., C) -> next-token logits (..., V)."""
+        head = self.base.model.get_output_embeddings()
+        return head(hidden.to(head.weight.dtype)).float()
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: list[Ids], max_new_tokens: int, temperature: float, eos_id: int
+    ) -> list[Ids]:
+        """As `model.generate`, by the library's own loop; prompts are padded on the left."""
+        self.base.use(self.name)
+        self.base.model.eval()
+        limits, own = room(self, prompts, max_new_tokens), own_rows(prompts)
+        idx = pad([x[::-1] for x in own], value=eos_id, device=self.device).flip(1)
+        length = torch.tensor([len(x) for x in own], device=self.device)[:, None]
+        text = torch.arange(idx.size(1), device=self.device) >= idx.size(1) - length
+        sampling = {"temperature": temperature, "top_k": 0} if temperature else {}
+        ends = {"eos_token_id": eos_id, "pad_token_id": eos_id, "max_new_tokens": max(1, *limits)}
+        how = GenerationConfig(do_sample=temperature > 0, **sampling, **ends)
+        seed = int(torch.randint(2**31, ()))  # the same in all processes; their draws are not
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + process().process_index)
+            out = self.base.model.generate(idx, attention_mask=text.long(), generation_config=how)
+        responses = gather_object(out[:, idx.size(1) :].tolist())[: len(prompts)]
+        cut = [y[:most] for y, most in zip(responses, limits, strict=True)]
+        return [y[: y.index(eos_id)] if eos_id in y else y for y in cut]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those that are trained: an adapter's, or all."""
+        return iter(self.weights.values())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: p.detach().cpu().clone() for name, p in self.weights.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, p in self.weights.items():
+            p.copy_(state[name])
+
+    def snapshot(self) -> "LLM":
+        """A copy that takes no gradient."""
+        return self.copy(trains=False)
+
+    def __deepcopy__(self, memo) -> "LLM":
+        return self.copy(trains=True)
+
+    def copy(self, trains: bool, name: str = "") -> "LLM":
+        """An adapter of the same weights; where all parameters are trained, another model."""
+        base, name = self.base, name or f"copy{next(SERIAL)}"
+        if not base.peft:
+            model = copy.deepcopy(base.model).requires_grad_(trains)
+            return LLM(replace(base, model=model), name, trains)
+        base.peft.add_adapter(name, copy.deepcopy(base.peft.peft_config[self.name]))
+        made = LLM(base, name, trains)
+        made.load_state_dict(self.weights)
+        weakref.finalize(made, base.drop, name).atexit = False  # it goes when the policy does
+        return made

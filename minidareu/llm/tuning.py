@@ -1,0 +1,43 @@
+"""Fine-tuning of a pretrained model, and its models as the stages of a run."""
+
+import copy
+import random
+
+import torch
+from tqdm import tqdm
+
+from ..baselines import cross_entropy
+from ..data import Pair, batches
+from ..model import Training, descend, pack
+from ..run.stages import timed
+from .policy import LLM
+
+
+def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> None:
+    """Fit `policy` in place to responses, end of text included, after their prompts: the mean of
+    -log p over their tokens, by AdamW, whose rate falls to zero in a line. bar: keywords of tqdm.
+    """
+    torch.manual_seed(training.seed)
+    rng, lengths = random.Random(training.seed), [len(x) + len(y) for x, y in rows]
+    passes = [batches(lengths, training.batch_size, rng) for _ in range(training.epochs or 1)]
+    steps = [batch for one_pass in passes for batch in one_pass]
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=training.lr, weight_decay=0)
+    policy.base.dropout = True
+    for step, batch in enumerate(tqdm(steps, **bar)):
+        optimizer.param_groups[0]["lr"] = training.lr * (1 - step / len(steps))
+        prompts, responses = [rows[i][0] for i in batch], [rows[i][1] for i in batch]
+        descend(optimizer, cross_entropy(policy, pack(prompts, responses, policy.device)))
+    policy.base.dropout = False
+
+
+def tuned_model(policy: LLM, base: str, rows: list[Pair], training: Training, bar: dict) -> dict:
+    """A checkpoint of a model that was fine-tuned on rows, or, without rows, as it is. `policy`
+    stays what it was. base: the name of the weights that the adapter is on."""
+
+    def make():
+        model = copy.deepcopy(policy)
+        if rows:
+            fine_tune(model, rows, training, **bar)
+        return {"model": model.state_dict(), "base": base, "passes": training.epochs}
+
+    return timed(make)

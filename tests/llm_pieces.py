@@ -1,0 +1,92 @@
+"""A pretrained model at toy size, and DareU on it with responses that are given: for test_llm.py and
+for the processes that it begins (`python tests/llm_pieces.py FILE`)."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+
+from minidareu import dareu
+from minidareu.run.flags import Config
+from minidareu.llm.policy import LLM
+
+LIMITS = {"max_new_tokens": 6, "eos_id": 0}
+OPTIONS = Namespace(bf16=False, checkpointing=False, lora_rank=4, lora_alpha=8, lora_dropout=0.0)
+QUERIES = [([5, 6, 7 + i], i % 3) for i in range(5)]
+RETAIN = [([8, 9 + i], [20 + i, 21, 22 + i][: 1 + i % 3]) for i in range(7)]
+RESPONSES = {7 + i: [30 + i, 31, 32, 33 + i][: 2 + i % 3] for i in range(5)}  # by a prompt's end
+
+
+def save_model(folder, kind="Llama", context=128):
+    """A random model of two layers and a tokenizer of bytes."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = ["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    bytes_alone = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_alone.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bytes_alone, eos_token="<end>"
+    )
+    sizes = dict(vocab_size=257, hidden_size=32, intermediate_size=64, num_hidden_layers=2)
+    heads = dict(num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    config = getattr(transformers, f"{kind}Config")(
+        **sizes, **heads, max_position_embeddings=context, initializer_range=0.3
+    )
+    torch.manual_seed(0)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def toy_run(block_size=32):
+    """As much of a Run as a policy is made from."""
+    sizes = Namespace(block_size=block_size)
+    return Namespace(device="cpu", gpt_config=sizes, config=Config(seed=0))
+
+
+def attribute(prompts, responses, owners):
+    """Some attribution that differs from token to token."""
+    longest = max(map(len, responses))
+    t = torch.arange(longest + 1)
+    return torch.stack([(0.2 + 0.1 * owner + 0.1 * t).clamp(max=0.9) for owner in owners])
+
+
+def given_responses(self, prompts, max_new_tokens, temperature, eos_id):
+    return [RESPONSES[prompt[-1]] for prompt in prompts]
+
+
+def unlearn(policy, steps=3, **flags):
+    """DareU's updates on responses that are given. Returns its log."""
+    kind = type(policy)
+    own, kind.generate = kind.generate, given_responses
+    config = Config(seed=0, ppo_steps=steps, retain_batch=4, forget_batch=5, rl_lr=1e-2, **flags)
+    try:
+        return list(dareu.unlearn(policy, attribute, QUERIES, RETAIN, LIMITS, config))
+    finally:
+        kind.generate = own
+
+
+def main(folder, out):
+    from minidareu.llm.loading import load_policy
+    from minidareu.llm.processes import process
+    from minidareu.llm.tuning import fine_tune
+    from minidareu.model import Training
+
+    policy = LLM.__deepcopy__(load_policy(folder, toy_run(), OPTIONS), {})
+    ended = [(x, y + [0]) for x, y in RETAIN]
+    fine_tune(policy, ended, Training(2, 3, 1e-2, seed=0), disable=True)
+    tuned = policy.state_dict()
+    log = unlearn(policy)
+    answers = policy.generate([x for x, _ in QUERIES], 6, 0, 0)
+    answers += policy.generate([[5, 6]], 6, 0, 0)  # fewer rows than processes
+    if process().is_main_process:
+        torch.save({"tuned": tuned, "model": policy.state_dict()}, f"{out}.pt")
+        Path(out).write_text(json.dumps([log, answers]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

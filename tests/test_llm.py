@@ -1,0 +1,326 @@
+"""The same algorithm on models of transformers, held against the library's own forward pass."""
+
+import copy
+import gc
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+for extra in ("transformers", "peft", "accelerate"):
+    pytest.importorskip(extra, reason="the extra [llm] is not installed")
+
+import llm_pieces as pieces
+import transformers
+
+from minidareu.bench.peers import gpt2_of
+from minidareu.files import InputError
+from minidareu.llm import __main__ as llm
+from minidareu.llm.loading import load_policy, load_tokenizer
+from minidareu.llm.policy import LLM, Base
+from minidareu.model import GPT, GPTConfig, log_probs, pack
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", params=["Llama", "Qwen3"])
+def folder(request, tmp_path_factory):
+    return pieces.save_model(tmp_path_factory.mktemp("llm") / request.param, request.param)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return pieces.save_model(tmp_path_factory.mktemp("llm") / "llama")
+
+
+def library_model(folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def untrained(folder, **options):
+    return load_policy(folder, pieces.toy_run(), Namespace(**vars(pieces.OPTIONS) | options))
+
+
+def moved(policy):
+    """The policy's adapter, away from the zero that it begins as."""
+    policy = copy.deepcopy(policy)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return policy
+
+
+class Plain:
+    """A policy by the library's calls alone: whole copies, masks, logits at every token."""
+
+    def __init__(self, model):
+        self.model, self.width, self.block_size = model, model.config.hidden_size, 32
+        self.device = model.device
+
+    def hidden(self, idx):
+        mask = torch.ones_like(idx)
+        out = self.model(input_ids=idx, attention_mask=mask, output_hidden_states=True)
+        return out.hidden_states[-1]
+
+    def logits(self, hidden):
+        return hidden @ self.model.get_output_embeddings().weight.T
+
+    def parameters(self):
+        return (p for n, p in self.model.named_parameters() if "lora_" in n)
+
+    def snapshot(self):
+        return Plain(copy.deepcopy(self.model))
+
+    def generate(self, *a, **k):
+        raise NotImplementedError
+
+
+def test_log_probabilities_are_the_librarys(folder):
+    policy, peer = untrained(folder), library_model(folder)
+    prompts, responses = [[5, 6, 7], [8]], [[9, 10], [11, 12, 13, 0]]
+    got = log_probs(policy, pack(prompts, responses, "cpu"))
+    for i, (x, y) in enumerate(zip(prompts, responses, strict=True)):
+        logits = peer(input_ids=torch.tensor([x + y])).logits[0, len(x) - 1 : -1]
+        assert torch.allclose(got[i, : len(y)], logits.log_softmax(-1), atol=1e-5)
+    assert got.exp().max() > 0.05  # far from uniform
+
+
+def test_greedy_answers_are_the_librarys_without_padding(folder):
+    policy, peer = moved(untrained(folder)), library_model(folder)
+    # The peer's weights with the adapter in them.
+    merged = copy.deepcopy(policy.base.peft)
+    merged.set_adapter(policy.name)
+    peer = merged.merge_and_unload().eval()
+    prompts = [[5, 6, 7, 8, 9], [8], [3, 4], list(range(40, 64))]
+    free = policy.generate(prompts, 10, 0, 255)
+    eos = free[0][4]  # an end that some row meets
+    got = policy.generate(prompts, 10, 0, eos)
+    for prompt, response in zip(prompts, got, strict=True):
+        ids, expected = list(prompt), []
+        while len(expected) < 10 and len(ids) < 32:
+            token = int(peer(torch.tensor([ids])).logits[0, -1].argmax())
+            if token == eos:
+                break
+            ids, expected = [*ids, token], [*expected, token]
+        assert response == expected
+    assert len(got[0]) <= 4
+
+
+def test_sampling_follows_the_softmax_at_its_temperature_and_the_seed(llama):
+    policy, peer = untrained(llama), library_model(llama)
+    torch.manual_seed(1)
+    draws = policy.generate([[4, 8]] * 3000, 1, 0.7, 999)
+    torch.manual_seed(1)
+    assert draws == policy.generate([[4, 8]] * 3000, 1, 0.7, 999)
+    p = (peer(torch.tensor([[4, 8]])).logits[0, -1] / 0.7).softmax(-1)
+    share = torch.bincount(torch.tensor(draws)[:, 0], minlength=257) / 3000
+    assert (share - p).abs().max() < 0.04
+
+
+@pytest.mark.parametrize("flags", [{}, {"retain_updates": "joint"}, {"algorithm": "reinforce"}])
+def test_updates_are_those_of_the_librarys_forward_pass(folder, flags):
+    policy = moved(untrained(folder))
+    peer = copy.deepcopy(policy.base.model)  # whole, adapters too
+    for name, p in peer.named_parameters():
+        p.requires_grad_(f".{policy.name}." in name)
+    plain = Plain(peer)
+    plain.parameters = lambda: (p for n, p in peer.named_parameters() if f".{policy.name}." in n)
+    log, expected = pieces.unlearn(policy, **flags), pieces.unlearn(plain, **flags)
+    for row, other in zip(log, expected, strict=True):
+        assert row == pytest.approx(other, abs=2e-4)
+    for p, q in zip(policy.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=2e-3)
+    assert log[-1]["distillation"] > 0
+
+
+def test_gpt2_with_our_weights_is_our_gpt():
+    torch.manual_seed(0)
+    ours = GPT(GPTConfig(vocab_size=60, block_size=32, n_layer=2, n_head=4, n_embd=16))
+    theirs = gpt2_of(ours).eval()
+    theirs.generation_config = transformers.GenerationConfig()
+    policy = LLM(Base(theirs, None, ours.config), trains=True)
+    batch = pack([[5, 6, 7], [8]], [[9, 10], [11, 12, 13]], "cpu")
+    assert torch.allclose(log_probs(policy, batch), log_probs(ours, batch), atol=1e-5)
+    prompts = [[5, 6, 7], [8], [40, 41, 42, 43]]
+    assert policy.generate(prompts, 8, 0, 0) == ours.generate(prompts, 8, 0, eos_id=0)
+    log, expected = pieces.unlearn(policy), pieces.unlearn(ours)
+    for row, other in zip(log, expected, strict=True):
+        assert row == pytest.approx(other, abs=1e-4)
+    assert torch.allclose(log_probs(policy, batch), log_probs(ours, batch), atol=1e-3)
+
+
+def test_the_ratio_begins_at_one_with_dropout_in_the_adapters(llama):
+    policy = moved(untrained(llama, lora_dropout=0.5))
+    first = pieces.unlearn(policy, steps=1)[0]
+    assert first["kl"] == 0 and first["approximate_kl"] == 0 and first["clip_fraction"] == 0
+    idx = torch.tensor([[5, 6, 7]])
+    still = policy.hidden(idx)
+    policy.base.dropout = True  # in fine-tuning
+    assert not torch.allclose(still, policy.hidden(idx))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_snapshot_is_an_adapter_and_takes_no_gradient_away(llama, checkpointing):
+    policy = moved(untrained(llama, checkpointing=checkpointing))
+    frozen = {n: p.clone() for n, p in policy.base.model.named_parameters() if "lora_" not in n}
+    n_before = len(policy.base.peft.peft_config)
+    batch = pack([[5, 6]], [[9, 10]], "cpu")
+    expected = torch.autograd.grad(log_probs(policy, batch).sum(), list(policy.parameters()))
+    loss = log_probs(policy, batch).sum()
+    if not checkpointing:  # which computes again with the adapter that is in use
+        old = policy.snapshot()
+        with torch.no_grad():
+            log_probs(old, batch)
+        assert len(policy.base.peft.peft_config) == n_before + 1
+    loss.backward()
+    for p, g in zip(policy.parameters(), expected, strict=True):
+        assert torch.allclose(p.grad, g, atol=1e-6)
+    old = policy.snapshot()
+    with torch.no_grad():
+        next(policy.parameters()).add_(1.0)
+        changed = log_probs(policy, batch)
+        assert not torch.allclose(changed, log_probs(old, batch))
+    old = None
+    gc.collect()
+    assert len(policy.base.peft.peft_config) == n_before
+    for n, p in policy.base.model.named_parameters():
+        if "lora_" not in n:
+            assert torch.equal(p, frozen[n])
+
+
+def test_two_processes_make_the_update_of_one(llama, tmp_path):
+    results = []
+    for n in (1, 2):
+        out = tmp_path / str(n)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={n}", str(HERE / "llm_pieces.py"), llama, str(out)]
+        done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        log, answers = json.loads(out.read_text())
+        results.append((log, answers, torch.load(f"{out}.pt")))
+    (log, answers, weights), (other_log, other_answers, other_weights) = results
+    assert other_answers == answers
+    for row, other in zip(log, other_log, strict=True):
+        assert row == pytest.approx(other, abs=1e-5, rel=1e-5)
+    for stage in ("tuned", "model"):
+        for name, p in weights[stage].items():
+            assert torch.allclose(p, other_weights[stage][name], atol=1e-5), (stage, name)
+    assert log[-1]["distillation"] > 0
+
+
+FAST = "--epochs 2 --lr 1e-2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2"
+FAST = [*FAST.split(), "--ppo-steps", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def finished(llama, toy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "llm"
+    argv = ["--data", str(toy), "--n-forget", "2", *FAST, "--out", str(out)]
+    llm.main(["--model", llama, *argv, "--methods", "dareu,dareu_plus,npo", "--merge"])
+    return llama, argv, out
+
+
+def test_a_run_leaves_what_train_py_leaves_and_adapters_that_peft_reads(finished):
+    import peft
+
+    place, _, out = finished
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["models"]) == ["original", "retrained", "dareu", "dareu_plus", "npo"]
+    for name in ("report.html", "log.jsonl", "samples.jsonl", "original.pt", "dareu.pt"):
+        assert (out / name).exists(), name
+    idx = torch.tensor([[5, 6, 7, 8]])
+    base = library_model(place)
+    plain = base(idx).logits
+    whole = library_model(out / "dareu-merged")(idx).logits
+    adapted = peft.PeftModel.from_pretrained(base, out / "dareu").eval()(idx).logits
+    assert torch.allclose(adapted, whole, atol=1e-4)
+    assert not torch.allclose(adapted, plain, atol=1e-2)
+    weights = sum(path.stat().st_size for path in out.glob("*.pt") if "classifier" not in path.stem)
+    assert weights < 5 * 80_000  # adapters, never the model
+
+
+def test_the_same_command_keeps_its_stages(finished, capsys):
+    place, argv, _ = finished
+    llm.main(["--model", place, *argv, "--methods", "dareu,dareu_plus,npo"])
+    printed = capsys.readouterr().out
+    assert printed.count(" s, kept") == 7
+
+
+def test_models_that_somebody_has_tuned(finished, tmp_path):
+    place, argv, out = finished
+    scores = json.loads((out / "results.json").read_text())["models"]
+    llm.main(
+        [
+            *("--original", str(out / "original"), "--retrained", str(out / "retrained-merged")),
+            *(*argv[:-1], str(tmp_path / "given"), "--methods", "ga", "--baseline-steps", "1"),
+        ]
+    )
+    given = json.loads((tmp_path / "given/results.json").read_text())["models"]
+    for name in ("original", "retrained"):
+        assert given[name]["forget"] == pytest.approx(scores[name]["forget"], abs=1e-6)
+        assert given[name]["tow"] == pytest.approx(scores[name]["tow"], abs=1e-6)
+
+
+def test_all_parameters_and_no_retrained_model(finished, tmp_path):
+    place, argv, _ = finished
+    more = ["--lora-rank", "0", "--no-retrained", "--methods", "dareu", "--lr", "1e-3"]
+    llm.main(["--model", place, *argv[:-1], str(tmp_path / "all"), *more])
+    results = json.loads((tmp_path / "all/results.json").read_text())
+    assert list(results["models"]) == ["original", "dareu"]
+    assert results["models"]["dareu"]["tow"] is None
+
+
+def test_a_finished_run_says_that_it_is_of_a_pretrained_model(finished):
+    from minidareu.run.prepare import open_run
+
+    with pytest.raises(InputError, match="of a pretrained model"):
+        open_run(finished[2])
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ([], "--model: give it"),
+        (["--model", "{here}/nothing"], "nothing: .*check the name"),
+        (["--model", "{llama}", "--original", "{llama}"], "--model: give it, or --original"),
+        (["--model", "{llama}", "--chat"], "has no chat template"),
+        (["--model", "{llama}", "--methods", "scrn"], "for the small GPT alone"),
+        (["--model", "{llama}", "--lora-rank", "-1"], "at least 0"),
+        (["--model", "{llama}", "--lora-rank", "0", "--merge"], "no adapters to merge"),
+        (["--model", "{short}"], "reads 16 tokens, and the rows need"),
+        (["--model", "{endless}"], "no end of text"),
+        (["--model", "{llama}", "--nonsense"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_trained(
+    llama, toy, tmp_path, flags, message, monkeypatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    short = pieces.save_model(tmp_path / "short", context=16)
+    endless = pieces.save_model(tmp_path / "endless")
+    path = Path(endless) / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"eos_token"', '"sep_token"'))
+    places = {"here": tmp_path, "llama": llama, "short": short, "endless": endless}
+    given = [flag.format(**places) for flag in flags]
+    argv = ["--data", str(toy), "--n-forget", "2", "--out", str(tmp_path / "out")]
+    with pytest.raises(InputError, match=message) as error:
+        llm.main([*given, *argv])
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "out").glob("*.pt"))
+
+
+def test_a_chat_template_writes_the_prompt(llama):
+    tokenizer = load_tokenizer(llama, chat=False)
+    assert tokenizer.decode(tokenizer.encode_prompt("Who?")) == " Who?\n"
+    tokenizer.tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
+    )
+    tokenizer.chat = True
+    assert tokenizer.decode(tokenizer.encode_prompt("Who?")) == "<user>Who?<answer>"
+    ids = tokenizer.encode_ordinary(" né")
+    assert b"".join(map(tokenizer.decode_single_token_bytes, ids[:2])) == b" n"
