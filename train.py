@@ -240,8 +240,7 @@ def method_updates(run, name, policy, models, classifiers):
         forget = run.queries(run.request) * config.group_size
         attribute = rewards.dareu_attribution(run, classifiers)
         updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=config)
-        n_batches = math.ceil(len(forget) / config.forget_batch)
-        total = config.data_epochs * n_batches * config.updates_per_batch
+        total = config.dareu_updates(len(forget))
         return updates, total, source_digest(dareu.unlearn, prefix_attribution, controlled)
     if name == "dareu_plus":
         forget = run.queries(run.request)

@@ -39,6 +39,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
 
 from . import rl
 from .data import Ids, Pair, shuffled_batches
@@ -53,18 +54,15 @@ Config = Any  # the settings, by the paper's names: the flags of train.py (run/f
 def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
     """chi(b) = clip(ln(1 - clip(b, eps, 1 - eps)) / C_seg, -1, 0) (Sec. 4.2.1, Fig. 5).
 
-    Maps an attribution in [0, 1] to a score in [-1, 0]; any shape. It is -1 from
-    b = 1 - exp(-C_seg) on, .650 by default.
+    [0, 1] -> [-1, 0], any shape; it is -1 from b = 1 - exp(-C_seg) on, .650 by default.
     """
     b = b.clamp(eps, 1 - eps)
     return (torch.log(1 - b) / c_seg).clamp(-1, 0)
 
 
 def slice_ends(length: int, slices: int) -> list[int]:
-    """For tokens t' = 1 .. T, where the slice of each ends: min(T, ceil(t' / kappa) kappa).
-
-    kappa = ceil(T / k) tokens make a slice, k = `slices` (Sec. 4.2.1, App. F.3).
-    """
+    """For tokens t' = 1 .. T, where the slice of each ends: min(T, ceil(t' / kappa) kappa). A slice
+    has kappa = ceil(T / k) tokens, k = `slices` (Sec. 4.2.1, App. F.3)."""
     kappa = -(-length // slices)
     return [min(length, -(-t // kappa) * kappa) for t in range(1, length + 1)]
 
@@ -103,9 +101,8 @@ def make_learner(policy: Policy, config: Config) -> Learner:
     nn.init.zeros_(value_head.weight)
     nn.init.zeros_(value_head.bias)
     network = copy.deepcopy(policy) if config.value == "network" else None
-    of_policy, of_value = list(policy.parameters()), list(value_head.parameters())
-    if network:
-        of_value += network.parameters()
+    of_policy = list(policy.parameters())
+    of_value = [*value_head.parameters(), *(network.parameters() if network else [])]
     groups = [{"params": of_policy}, {"params": of_value, "lr": config.value_lr}]
     if config.value == "shared":  # one rate and one clip for both
         groups = [{"params": of_policy + of_value}]
@@ -254,17 +251,18 @@ def unlearn(
     limits: dict,
     config: Config,
 ) -> Iterator[dict]:
-    """Phase 2 of Algorithm 1: make `policy` forget, in place.
+    """Phase 2 of Algorithm 1: make `policy` forget, in place. Yields a dict of figures an update.
 
     policy: the original model pi_N. attribute(prompts, responses, owners) -> (B, longest + 1), as
     `attribution.prefix_attribution` gives it. forget: no reference of D_F is ever read. retain:
     prompts and references. limits: max_new_tokens and eos_id of a response.
-
-    A generator: yields a dict of figures after each update.
     """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_learner(policy, config)  # 10
+    n_updates = config.dareu_updates(len(forget))
+    last = 0.0 if config.rl_schedule == "linear" else 1.0  # share of the rate at their end
+    schedule = LinearLR(learner.optimizer, 1.0, last, total_iters=n_updates)
     step = 0
     for epoch in range(1, config.data_epochs + 1):
         old_policy = policy.snapshot()  # 11
@@ -276,5 +274,6 @@ def unlearn(
             ro = rollout(learner, old_policy, attribute, queries, limits=limits)
             for _ in range(config.updates_per_batch):  # 16
                 figures = update(learner, ro, kept)
+                schedule.step()
                 step += 1
                 yield {"epoch": epoch, "step": step, **ro.figures, **figures}

@@ -75,7 +75,7 @@ def test_the_defaults_of_dareu_are_the_papers():
     assert (c.data_epochs, c.ppo_steps, c.forget_batch, c.slices) == (1, 20, 32, 15)
     assert (c.kl_coef, c.distill_coef, c.value_coef, c.clip) == (0.1, 2, 0.2, 0.2)
     assert (c.temperature, c.c_seg, c.algorithm, c.reward) == (0.8, 1.05, "ppo", "slices")
-    assert c.rl_lr in (1e-4, 1.5e-4, 3e-4, 5e-4)
+    assert c.rl_lr in (3e-4, 6e-4, 8e-4, 1e-3)
 
 
 def test_no_flag_is_unused():

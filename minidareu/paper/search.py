@@ -32,8 +32,12 @@ def grid(flags):
 # paper gives for ArXiv stand beside them.
 STAGES = {
     "dareu": [
-        grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0], "--rl-lr": [3e-4]}),
+        [
+            {"--rl-schedule": "constant", "--rl-lr": 3e-4, **cell}
+            for cell in grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0]})
+        ],
         grid({"--rl-lr": [1.5e-4, 3e-4, 5e-4]}),
+        grid({"--rl-schedule": ["linear"], "--rl-lr": [6e-4, 8e-4, 1e-3]}),
         [{"--value": "shared"}]
         + grid({"--value": ["head"], "--value-lr": [1e-2]})
         + grid({"--value": ["network"], "--value-lr": [1e-3]}),

@@ -45,12 +45,12 @@ class Variant:
     base: str = "main"  # the run whose models it takes over
 
 
-DEEPER = ["--n-layer", 4, "--n-embd", 64, "--rl-lr", 4.4e-4, "--plus-lr", 2.2e-3]
+DEEPER = ["--n-layer", 4, "--n-embd", 64, "--rl-lr", 1.2e-3, "--plus-lr", 2.2e-3]
 
 # Which settings the paper varies: {table: {row: flags of DareU}}; the default row is in none.
 SETTINGS: dict[str, dict[str, list]] = {
     "table10": {"sequence": ["--reward", "sequence"], "token": ["--reward", "token"]},
-    "table12": {"0.67": ["--rl-lr", 2e-4], "1.33": ["--rl-lr", 4e-4]},
+    "table12": {"0.67": ["--rl-lr", 5.3e-4], "1.33": ["--rl-lr", 1.06e-3]},
     "table13": {"2": ["--data-epochs", 2], "3": ["--data-epochs", 3]},
     "table14": {"15": ["--ppo-steps", 15], "25": ["--ppo-steps", 25]},
     "table15": {"10": ["--slices", 10], "20": ["--slices", 20]},

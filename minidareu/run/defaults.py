@@ -24,9 +24,9 @@ PRESETS = {
 # One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
 # width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
 SIZES = {
-    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=4.4e-4, plus_lr=2.2e-3),
+    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=1.2e-3, plus_lr=2.2e-3),
     "small": dict(
-        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=1.5e-4, plus_lr=7.5e-4
+        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=4e-4, plus_lr=7.5e-4
     ),
     "medium": dict(
         n_layer=6,
@@ -36,7 +36,7 @@ SIZES = {
         batch_size=32,
         classifier_layers=2,
         classifier_width=128,
-        rl_lr=7.5e-5,
+        rl_lr=2e-4,
         plus_lr=3.8e-4,
     ),
 }

@@ -2,6 +2,7 @@
 from the data."""
 
 import argparse
+import math
 from dataclasses import dataclass, field, fields
 
 from ..baselines import METHODS, BaselineSettings
@@ -117,7 +118,10 @@ class Config:
     ratio_temperature: float = flag(0.8, "dareu", "of the ratio and that KL", low=0.01)
     c_seg: float = flag(1.05, "dareu", "C_seg of chi", low=0.01)
     chi_eps: float = flag(1e-4, "dareu", "epsilon of chi", low=1e-9, high=0.5)
-    rl_lr: float = flag(3e-4, "dareu", "learning rate of the policy", low=0)
+    rl_lr: float = flag(8e-4, "dareu", "learning rate of the policy", low=0)
+    rl_schedule: str = flag(
+        "linear", "dareu", "that rate falls to zero, or stays", choices=["linear", "constant"]
+    )
     gamma: float = flag(0.99, "dareu", "discount of the returns", low=0, high=1)
     gae_lambda: float = flag(
         0.5, "dareu", "lambda of GAE; at 1 the advantage is R - V", low=0, high=1
@@ -201,6 +205,11 @@ class Config:
     def updates_per_batch(self) -> int:
         """S_PPO; REINFORCE takes one update a batch."""
         return 1 if self.algorithm == "reinforce" else self.ppo_steps
+
+    def dareu_updates(self, n_prompts: int) -> int:
+        """Updates of DareU: data epochs, forget batches in each, updates on each."""
+        n_batches = math.ceil(n_prompts / self.forget_batch)
+        return self.data_epochs * n_batches * self.updates_per_batch
 
     @property
     def training(self) -> Training:
