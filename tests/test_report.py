@@ -80,7 +80,7 @@ def test_a_picture_of_any_text_is_well_formed(character, run):
     data["along"][0] = f"who{character}?"
     for _, texts in data["answers"]["dareu_plus"]:
         texts[0] = f"one{character}two three"
-    picture = report_page.draw_forgetting(data, "dareu_plus", 0)
+    picture = report_page.draw_forgetting(data, ["dareu_plus"], 0)
     shown = "".join(ElementTree.fromstring(picture.encode()).itertext())
     assert "who" in shown and "three" in shown
 
@@ -115,7 +115,7 @@ def test_a_figure_is_drawn_whatever_backend_the_environment_names(run, tmp_path)
 def test_a_picture_of_forgetting(run, tmp_path):
     data = report_page.page_data(run[1])
     data["along"][0] = "a < b & c"
-    text = report_page.draw_forgetting(data, "dareu_plus", 0)
+    text = report_page.draw_forgetting(data, ["dareu_plus"], 0)
     ElementTree.fromstring(text)
     assert "a &lt; b &amp; c" in text and "update 32" in text and "update 60" in text
     old, new = (data["answers"]["dareu_plus"][i][1][0].split() for i in (0, -1))
@@ -123,6 +123,11 @@ def test_a_picture_of_forgetting(run, tmp_path):
     assert text.count('font-weight="bold"') >= len(added)
     report.main(["--run", str(run[1]), "--picture", str(tmp_path / "a.svg"), "--prompt", "3"])
     assert data["along"][3] in (tmp_path / "a.svg").read_text()
+    both = ["--picture", str(tmp_path / "both.svg"), "--method", "dareu,dareu_plus"]
+    report.main(["--run", str(run[1]), *both])
+    shown = list(ElementTree.parse(tmp_path / "both.svg").getroot().itertext())
+    assert shown.index("dareu") < shown.index("dareu_plus")
+    assert shown.count("original model") == 2
     for flags, says in ((["--prompt", "99"], "--prompt"), (["--method", "npo"], "--method npo")):
         with pytest.raises(InputError, match=says):
             report.main(["--run", str(run[1]), "--picture", str(tmp_path / "b.svg"), *flags])

@@ -9,8 +9,7 @@
         A_t = R_t - the batch's mean of R_t, whitened                                 advantage
         theta <- theta + eta grad (A_t ln pi(y[t] | c_t) - lambda_dis L_dis)
 
-Departures from Algorithm 1, in order (`python -m minidareu.beyond.ladder`; the README beside this
-file has the tables):
+Departures from Algorithm 1 (tables: `python -m minidareu.beyond.ladder`, the README beside this):
 
 1. Responses are new for each update, and REINFORCE takes one step on them: no V, ratio or clip.
 2. A token is paid for the change of attribution that is still to come, and held to pi_N by a KL: a
@@ -90,18 +89,16 @@ def update(
         attribution = attribute(prompts, [b + y for (_, b), y in zip(begun, added, strict=True)])
         at_end = attribution[:, -1:]  # the end of text adds nothing
         attribution = torch.cat([attribution, at_end], dim=1)[:, : mask.size(1) + 1]
-        exact = config.plus_attribution == "exact"  # is in nats already
+        exact = config.plus_attribution == "exact"  # in nats already
         level = attribution if exact else evidence(attribution)
         returns = token_returns(level, log_ratio, config.plus_kl_coef)
         advantages = rl.whiten(returns - position_mean(returns, mask), mask)
     distillation = distillation_loss(policy, kept)
     loss = rl.reinforce_loss(logp, advantages, mask)
     norm = descend(learner.optimizer, loss + config.plus_distill_coef * distillation)
-    kl, entropy = rl.kl(logp_all.detach(), original_logp_all), rl.entropy(logp_all.detach())
-    figures = {
-        "kl": rl.masked_mean(kl, mask).item(),
-        "entropy": rl.masked_mean(entropy, mask).item(),
-    }
+    of_tokens = {"kl": rl.kl(logp_all.detach(), original_logp_all)}
+    of_tokens["entropy"] = rl.entropy(logp_all.detach())
+    figures = {name: rl.masked_mean(x, mask).item() for name, x in of_tokens.items()}
     figures |= {"reward": returns[:, 0].mean().item(), "length": batch.mask.sum(1).mean().item()}
     figures |= {"attribution": attribution[:, -1].mean().item(), "clip_fraction": 0.0}
     figures |= {"gradient_norm": norm, "distillation": distillation.item()}

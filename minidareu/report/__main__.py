@@ -2,7 +2,7 @@
 
 python -m minidareu.report --run runs/authors-seed0       makes it again from the run's files
 python -m minidareu.report --run runs/authors-seed0 --picture forgetting.svg --prompt 4
-                                  an answer along the updates, of the prompt with this number
+                                  answers along the updates, to the prompt with this number
 """
 
 from pathlib import Path
@@ -16,20 +16,21 @@ from .page import draw_forgetting, page_data, write_report
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.report")
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
-    parser.add_argument("--picture", type=Path, help="write an SVG of one answer to this file")
+    parser.add_argument("--picture", type=Path, help="write an SVG of answers to this file")
     parser.add_argument("--prompt", type=int, default=0, help="its number among those followed")
-    parser.add_argument("--method", default="dareu_plus", help="whose answer")
+    parser.add_argument("--method", default="dareu_plus", help="whose answers, comma-separated")
     args = parser.parse_args(argv)
     if args.picture:
-        data = page_data(args.run)
-        if args.method not in data["answers"]:
-            raise InputError(
-                f"--method {args.method}: this run kept no answers of it along the way; choose "
-                f"from {', '.join(data['answers']) or 'the methods of another run'}"
-            )
+        data, methods = page_data(args.run), args.method.split(",")
+        for method in methods:
+            if method not in data["answers"]:
+                raise InputError(
+                    f"--method {method}: this run kept no answers of it along the way; choose "
+                    f"from {', '.join(data['answers']) or 'the methods of another run'}"
+                )
         if not 0 <= args.prompt < len(data["along"]):
             raise InputError(f"--prompt: give a number from 0 to {len(data['along']) - 1}")
-        write_text(args.picture, draw_forgetting(data, args.method, args.prompt))
+        write_text(args.picture, draw_forgetting(data, methods, args.prompt))
         print(args.picture)
         return
     write_report(args.run)

@@ -113,25 +113,29 @@ def printable(text):
     return re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def draw_forgetting(data, method, prompt):
-    """An SVG of a method's answer to a followed prompt, update by update; new words are bold.
+def draw_forgetting(data, methods, prompt):
+    """An SVG of methods' answers to a followed prompt, update by update; new words are bold.
 
     data: as `page_data` gives it; prompt: an index of data["along"].
     """
-    steps = [(step, printable(texts[prompt])) for step, texts in data["answers"][method]]
-    known = set(steps[0][1].split())
-    rows = [f'<text x="10" y="24" class="q">{escape(printable(data["along"][prompt]))}</text>']
-    for i, (step, text) in enumerate(steps):
-        label = "original model" if step == 0 else f"update {step}"
-        words = [
-            f"<tspan{'' if word in known else BOLD}>{escape(word)}</tspan>"
-            for word in text.split() or ["(says nothing)"]
-        ]
-        y = 52 + 24 * i
-        rows.append(f'<text x="10" y="{y}" class="s">{label}</text>')
-        rows.append(f'<text x="140" y="{y}">{" ".join(words)}</text>')
+    y = 24
+    rows = [f'<text x="10" y="{y}" class="q">{escape(printable(data["along"][prompt]))}</text>']
+    for method in methods:
+        steps = [(step, printable(texts[prompt])) for step, texts in data["answers"][method]]
+        known = set(steps[0][1].split())
+        y += 32
+        rows.append(f'<text x="10" y="{y}" class="q">{escape(method)}</text>')
+        for step, text in steps:
+            label = "original model" if step == 0 else f"update {step}"
+            words = [
+                f"<tspan{'' if word in known else BOLD}>{escape(word)}</tspan>"
+                for word in text.split() or ["(says nothing)"]
+            ]
+            y += 24
+            rows.append(f'<text x="10" y="{y}" class="s">{label}</text>')
+            rows.append(f'<text x="140" y="{y}">{" ".join(words)}</text>')
     style = "text{font:15px sans-serif;fill:#222}.s{fill:#666}.q{font-weight:bold}"
-    size = f'width="860" height="{60 + 24 * len(steps)}"'
+    size = f'width="860" height="{y + 20}"'
     ground = f'<rect {size} fill="#fff"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
     return "\n".join([head + ground, *rows, "</svg>"]) + "\n"

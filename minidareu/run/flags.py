@@ -13,6 +13,9 @@ from .defaults import PRESETS, SIZES, size_rule
 
 # A flag belongs to the first stage that it matters to; shared: dareu and dareu_plus.
 STAGES = ["data", "model", "classifier", "shared", "dareu", "dareu_plus", "baselines", "run"]
+# The ten that most runs need, first in --help.
+FIRST = ["data", "forget", "n_forget", "seed", "methods", "reward", "retrained", "from_run"]
+FIRST += ["out", "overwrite"]
 CONTROLS = ["constant", "random", "reversed", "shuffled"]  # of the reward: beyond/controls.py
 REWARDS = ["slices", "token", "sequence", *CONTROLS]
 
@@ -253,17 +256,17 @@ def flags_of(config, stages):
 def parse(argv, description) -> Config:
     """Command line -> Config. Raises InputError for a flag or a value that makes no sense."""
     parser = make_parser(description, usage="python train.py [flags]", epilog=size_rule.__doc__)
+    first = parser.add_argument_group("first of all")
     groups = {stage: parser.add_argument_group(stage) for stage in STAGES}
-    for f in fields(Config):
+    for f in sorted(fields(Config), key=lambda f: FIRST.index(f.name) if f.name in FIRST else 10):
         m = f.metadata
+        group = first if f.name in FIRST else groups[m["stage"]]
         if m["type"] is bool:
             kind = dict(action=argparse.BooleanOptionalAction)
         else:
             kind = dict(type=m["type"], choices=m["choices"])
         text = m["help"] + ("" if f.default is None else f" (default: {f.default})")
-        groups[m["stage"]].add_argument(
-            flag_name(f), dest=f.name, default=argparse.SUPPRESS, help=text, **kind
-        )
+        group.add_argument(flag_name(f), dest=f.name, default=argparse.SUPPRESS, help=text, **kind)
     given = vars(parser.parse_args(argv))
     preset, size = PRESETS.get(given.get("preset"), {}), SIZES.get(given.get("size"), {})
     config = Config(**{**preset, **size, **given})
