@@ -4,8 +4,9 @@
     python -m minidareu.explain --run runs/authors-seed0 "Where was Tomas Moreau born?"
 
 DareU has made its S_PPO updates on a first batch of forget prompts. In the second, the prompt is
-answered by pi_old, which is still the original model; then come the updates on that batch. DareU+
-answers by its own policy and makes one update. Nothing is written.
+answered by pi_old, which is still the original model; then come the updates on that batch. (The
+learning rate does not fall here.) DareU+ answers by its own policy and makes one update. Nothing is
+written.
 """
 
 import random
