@@ -49,9 +49,10 @@ def main(argv=None):
 
 
 def unlearn_and_measure(run, start, language_models, model_of):
-    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names. language_models, as
-    the function gives them, and model_of(run, state): what a run's models are. Returns {stage:
-    checkpoint}.
+    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names; language_models: the
+    stages that train them, as `language_models` gives them; model_of(run, state): a stage's model.
+
+    Returns {stage: checkpoint}.
     """
     began = time.perf_counter()
     print_data(run)
