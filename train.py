@@ -48,9 +48,9 @@ def main(argv=None):
         unlearn_and_measure(run, start, language_models(run), model_of)
 
 
-def unlearn_and_measure(run, start, language_models, model_of):
-    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names; language_models: the
-    stages that train them, as `language_models` gives them; model_of(run, state): a stage's model.
+def unlearn_and_measure(run, start, stages, model_of):
+    """Steps 2 to 6. start: {method: checkpoint} of the run that --from names; stages: those of
+    `language_models`; model_of(run, state): a stage's model.
 
     Returns {stage: checkpoint}.
     """
@@ -59,7 +59,7 @@ def unlearn_and_measure(run, start, language_models, model_of):
 
     # 2. The original model reads all owners, the retrained model all but the forget owners.
     # 3. The classifiers: DareU's reads a whole response, DareU+'s what it adds to its prompt.
-    states = trained_stages(run, {**language_models, **owner_classifiers(run)})
+    states = trained_stages(run, {**stages, **owner_classifiers(run)})
     models = {name: model_of(run, state) for name, state in states.items() if "model" in state}
     classifiers = classifiers_of(run, states)
 

@@ -1,16 +1,21 @@
 """A pretrained model at toy size, and DareU on it with responses that are given: for test_llm.py and
-for the processes that it begins (`python tests/llm_pieces.py FILE`)."""
+for the processes that it begins (`python tests/llm_pieces.py MODEL OUT`)."""
 
+import copy
 import json
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import torch
+import transformers
 
 from minidareu import dareu
+from minidareu.llm.loading import load_policy
+from minidareu.llm.processes import process
+from minidareu.llm.tuning import fine_tune
+from minidareu.model import Training
 from minidareu.run.flags import Config
-from minidareu.llm.policy import LLM
 
 LIMITS = {"max_new_tokens": 6, "eos_id": 0}
 OPTIONS = Namespace(bf16=False, checkpointing=False, lora_rank=4, lora_alpha=8, lora_dropout=0.0)
@@ -21,7 +26,6 @@ RESPONSES = {7 + i: [30 + i, 31, 32, 33 + i][: 2 + i % 3] for i in range(5)}  # 
 
 def save_model(folder, kind="Llama", context=128):
     """A random model of two layers and a tokenizer of bytes."""
-    import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = ["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
@@ -71,12 +75,7 @@ def unlearn(policy, steps=3, **flags):
 
 
 def main(folder, out):
-    from minidareu.llm.loading import load_policy
-    from minidareu.llm.processes import process
-    from minidareu.llm.tuning import fine_tune
-    from minidareu.model import Training
-
-    policy = LLM.__deepcopy__(load_policy(folder, toy_run(), OPTIONS), {})
+    policy = copy.deepcopy(load_policy(folder, toy_run(), OPTIONS))
     ended = [(x, y + [0]) for x, y in RETAIN]
     fine_tune(policy, ended, Training(2, 3, 1e-2, seed=0), disable=True)
     tuned = policy.state_dict()

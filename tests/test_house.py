@@ -21,6 +21,7 @@ BELOW = {
     "paper": ["", "scores", "run", "report", "beyond"],
     "bench": ["", "scores", "run", "report", "beyond"],
     "explain": ["", "scores", "run", "report", "beyond"],
+    "exercises": ["", "scores", "run", "report", "beyond"],
     "llm": ["", "scores", "run", "report", "beyond"],
 }
 

@@ -58,8 +58,9 @@ def moved(policy):
 class Plain:
     """A policy by the library's calls alone: whole copies, masks, logits at every token."""
 
-    def __init__(self, model):
-        self.model, self.width, self.block_size = model, model.config.hidden_size, 32
+    def __init__(self, model, adapter):
+        self.model, self.adapter = model, adapter
+        self.width, self.block_size = model.config.hidden_size, 32
         self.device = model.device
 
     def hidden(self, idx):
@@ -71,10 +72,10 @@ class Plain:
         return hidden @ self.model.get_output_embeddings().weight.T
 
     def parameters(self):
-        return (p for n, p in self.model.named_parameters() if "lora_" in n)
+        return (p for n, p in self.model.named_parameters() if f".{self.adapter}." in n)
 
     def snapshot(self):
-        return Plain(copy.deepcopy(self.model))
+        return Plain(copy.deepcopy(self.model), self.adapter)
 
     def generate(self, *a, **k):
         raise NotImplementedError
@@ -91,9 +92,8 @@ def test_log_probabilities_are_the_librarys(folder):
 
 
 def test_greedy_answers_are_the_librarys_without_padding(folder):
-    policy, peer = moved(untrained(folder)), library_model(folder)
-    # The peer's weights with the adapter in them.
-    merged = copy.deepcopy(policy.base.peft)
+    policy = moved(untrained(folder))
+    merged = copy.deepcopy(policy.base.peft)  # the adapter goes into the weights
     merged.set_adapter(policy.name)
     peer = merged.merge_and_unload().eval()
     prompts = [[5, 6, 7, 8, 9], [8], [3, 4], list(range(40, 64))]
@@ -125,11 +125,7 @@ def test_sampling_follows_the_softmax_at_its_temperature_and_the_seed(llama):
 @pytest.mark.parametrize("flags", [{}, {"retain_updates": "joint"}, {"algorithm": "reinforce"}])
 def test_updates_are_those_of_the_librarys_forward_pass(folder, flags):
     policy = moved(untrained(folder))
-    peer = copy.deepcopy(policy.base.model)  # whole, adapters too
-    for name, p in peer.named_parameters():
-        p.requires_grad_(f".{policy.name}." in name)
-    plain = Plain(peer)
-    plain.parameters = lambda: (p for n, p in peer.named_parameters() if f".{policy.name}." in n)
+    plain = Plain(copy.deepcopy(policy.base.model), policy.name)  # whole, adapters too
     log, expected = pieces.unlearn(policy, **flags), pieces.unlearn(plain, **flags)
     for row, other in zip(log, expected, strict=True):
         assert row == pytest.approx(other, abs=2e-4)

@@ -4,16 +4,16 @@ python minidareu/exercises/notebook.py            run all cells and write their 
 python minidareu/exercises/notebook.py --check    say which functions that it shows were changed
 """
 
-import argparse
 import hashlib
 import importlib
 import inspect
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from minidareu.run.cli import make_parser, run_main
 
 NOTEBOOK = Path(__file__).with_name("algorithm1.ipynb")
 MODULES = {"dareu": "minidareu.dareu", "rl": "minidareu.rl"}
@@ -37,22 +37,16 @@ def run_cells(notebook, folder):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="run nothing")
     args = parser.parse_args(argv)
-    sys.path.insert(0, str(NOTEBOOK.parents[2]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     shown = shown_functions(notebook)
     if args.check:
-        changed = [
-            name for name in shown if notebook.metadata.get("shown", {}).get(name) != shown[name]
-        ]
-        for name in changed:
-            print(
-                f"{NOTEBOOK.name}: its outputs are of an earlier {name}; run this without --check"
-            )
+        before = notebook.metadata.get("shown", {})
+        for name, digest in shown.items():
+            if before.get(name) != digest:
+                print(f"{NOTEBOOK.name}: has outputs of an earlier {name}; run without --check")
         return
     run_cells(notebook, NOTEBOOK.parent)
     notebook.metadata["shown"] = shown
@@ -62,4 +56,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, "notebook.py")

@@ -32,10 +32,14 @@ def grid(flags):
 # paper gives for ArXiv stand beside them.
 STAGES = {
     "dareu": [
-        [
-            {"--rl-schedule": "constant", "--rl-lr": 3e-4, **cell}
-            for cell in grid({"--gamma": [0.5, 0.7, 0.9, 0.99], "--gae-lambda": [0.5, 1.0]})
-        ],
+        grid(
+            {
+                "--rl-schedule": ["constant"],
+                "--gamma": [0.5, 0.7, 0.9, 0.99],
+                "--gae-lambda": [0.5, 1.0],
+                "--rl-lr": [3e-4],
+            }
+        ),
         grid({"--rl-lr": [1.5e-4, 3e-4, 5e-4]}),
         grid({"--rl-schedule": ["linear"], "--rl-lr": [6e-4, 8e-4, 1e-3]}),
         [{"--value": "shared"}]

@@ -258,7 +258,8 @@ def parse(argv, description) -> Config:
     parser = make_parser(description, usage="python train.py [flags]", epilog=size_rule.__doc__)
     first = parser.add_argument_group("first of all")
     groups = {stage: parser.add_argument_group(stage) for stage in STAGES}
-    for f in sorted(fields(Config), key=lambda f: FIRST.index(f.name) if f.name in FIRST else 10):
+    place = {name: i for i, name in enumerate(FIRST)}
+    for f in sorted(fields(Config), key=lambda f: place.get(f.name, len(FIRST))):
         m = f.metadata
         group = first if f.name in FIRST else groups[m["stage"]]
         if m["type"] is bool:

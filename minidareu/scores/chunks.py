@@ -11,14 +11,13 @@ from ..model import GPT, chosen, log_probs, pack
 MOST_NUMBERS = 2**22  # in one tensor: 16 MB
 
 
-def rows_at_once(numbers_a_row: int, most: int, numbers: int = MOST_NUMBERS) -> int:
-    """How many rows to compute at once, of `numbers` in all."""
+def rows_at_once(numbers_a_row: int, most: int, model: GPT | None = None) -> int:
+    """How many rows to compute at once: MOST_NUMBERS in all, or as many as half of the weights of a
+    large model, whose rows are large too."""
+    numbers = MOST_NUMBERS
+    if model is not None:
+        numbers = max(numbers, 6 * model.config.n_layer * model.config.n_embd**2)
     return min(most, max(1, numbers // numbers_a_row))
-
-
-def numbers_for(model: GPT) -> int:
-    """MOST_NUMBERS, or half of a large model's own weights: its rows are large too."""
-    return max(MOST_NUMBERS, 6 * model.config.n_layer * model.config.n_embd**2)
 
 
 def generate_in_chunks(
@@ -33,7 +32,7 @@ def generate_in_chunks(
     c = model.config
     longest = min(max(map(len, prompts), default=0) + max_new_tokens, c.block_size)
     cache, attention = 2 * c.n_layer * longest * c.n_embd, c.n_head * longest**2
-    chunk = rows_at_once(max(cache, attention), most=chunk, numbers=numbers_for(model))
+    chunk = rows_at_once(max(cache, attention), most=chunk, model=model)
     responses = []
     for i in range(0, len(prompts), chunk):
         part = prompts[i : i + chunk]
@@ -47,8 +46,7 @@ def response_log_probs(
 ) -> list[torch.Tensor]:
     """log p of each token of each response (lists of ids) after its prompt: a (T,) each."""
     longest = max(map(len, responses), default=1)
-    numbers = numbers_for(model)
-    chunk = rows_at_once(max(1, longest) * model.config.vocab_size, most=chunk, numbers=numbers)
+    chunk = rows_at_once(max(1, longest) * model.config.vocab_size, most=chunk, model=model)
     # One place for all: small results kept between large tensors would hold their memory.
     logp = torch.zeros(len(prompts), longest, device=model.device)
     for i in range(0, len(prompts), chunk):

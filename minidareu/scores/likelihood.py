@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data import Ids, encode, response_text
 from ..model import GPT, chosen, log_probs, pack_pairs
-from .chunks import numbers_for, response_log_probs, rows_at_once
+from .chunks import response_log_probs, rows_at_once
 
 
 @dataclass
@@ -33,8 +33,7 @@ def read(model, tokenizer, records, responses=None, chunk=64) -> list[Reading]:
     responses = responses or [r.response for r in records]
     pairs = [encode(tokenizer, r, y) for r, y in zip(records, responses, strict=True)]
     longest = max((len(y) + 1 for _, y in pairs), default=1)
-    numbers = numbers_for(model)
-    chunk = rows_at_once(longest * model.config.vocab_size, most=chunk, numbers=numbers)
+    chunk = rows_at_once(longest * model.config.vocab_size, most=chunk, model=model)
     readings = []
     for i in range(0, len(pairs), chunk):
         batch = pack_pairs(pairs[i : i + chunk], tokenizer.eot_token, model.device)
