@@ -11,9 +11,9 @@ import pytest
 import train
 
 FAST = (
-    "--n-embd 48 --n-layer 1 --epochs 70 --lr 0.008 --vocab-size 512 --device cpu "
+    "--n-embd 48 --n-layer 1 --epochs 45 --lr 0.01 --vocab-size 512 --device cpu "
     "--classifier-epochs 40 --classifier-width 32 --classifier-lr 0.005 "
-    "--plus-classifier-epochs 100 --plus-classifier-lr 0.005 --plus-updates 60 --plus-lr 0.002 "
+    "--plus-classifier-epochs 70 --plus-classifier-lr 0.005 --plus-updates 60 --plus-lr 0.002 "
     "--rl-lr 0.001"
 ).split()
 

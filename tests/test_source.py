@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import train
 from conftest import FAST
 from minidareu import baselines, dareu
 from minidareu.attribution import train_classifier
@@ -72,47 +73,71 @@ def test_a_users_own_modules_count(tmp_path, monkeypatch):
     assert source_digest(mine) != before
 
 
+TINY = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --plus-updates 1 --ppo-steps 1"
+
+
 @pytest.fixture(scope="module")
-def copy(toy, tmp_path_factory):
-    """A copy of the project, and the command of a tiny run in it."""
-    folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "minidareu", folder / "minidareu")
-    shutil.copy(ROOT / "train.py", folder)
-    tiny = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --plus-updates 1"
-    flags = ["--data", str(toy), "--n-forget", "2", *FAST, *tiny.split(), "--ppo-steps", "1"]
-    command = [sys.executable, "train.py", *flags, "--out", "run"]
+def flags(toy, tmp_path_factory):
+    """Of a tiny run, on four of the toy's owners."""
+    data = tmp_path_factory.mktemp("four") / "four.jsonl"
+    data.write_text("".join(toy.read_text().splitlines(keepends=True)[:64]))
+    return ["--data", str(data), "--n-forget", "2", *FAST, *TINY.split(), "--no-curve"]
 
-    def run(*more):
-        process = subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True)
-        assert process.returncode == 0, process.stderr
-        return [line.split(":")[0] for line in process.stdout.splitlines() if KEPT in line]
 
-    assert run() == [] and run() == STAGES
-    return folder, run
+def kept_in(printed):
+    return [line.split(":")[0] for line in printed.splitlines() if KEPT in line]
+
+
+@pytest.fixture(scope="module")
+def finished(flags, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train.main([*flags, "--out", str(out)])
+    return out
 
 
 @pytest.mark.parametrize(
     "edited, kept",
     [
-        ("minidareu/metrics.py", STAGES),
-        ("minidareu/report/written.py", STAGES),
-        ("minidareu/report/plot.py", STAGES),
-        ("train.py", STAGES),  # a comment at its end, beside the functions that make the stages
-        ("minidareu/rl.py", STAGES[:4]),
-        ("minidareu/dareu.py", STAGES[:4]),
-        ("minidareu/beyond/dareu_plus.py", STAGES[:5]),
-        ("minidareu/beyond/added.py", STAGES[:3]),
-        ("minidareu/attribution.py", STAGES[:2]),
-        ("minidareu/pretrain.py", STAGES[2:4]),
-        ("minidareu/tokenizer.py", []),
-        ("minidareu/model.py", []),
+        ("metrics.py", STAGES),
+        ("report/written.py", STAGES),
+        ("rl.py", STAGES[:4]),
+        ("dareu.py", STAGES[:4]),
+        ("beyond/dareu_plus.py", STAGES[:5]),
+        ("beyond/added.py", STAGES[:3]),
+        ("attribution.py", STAGES[:2]),
+        ("pretrain.py", STAGES[2:4]),
+        ("tokenizer.py", []),
+        ("model.py", []),
     ],
 )
-def test_an_edit_runs_what_depends_on_it_again(copy, edited, kept):
-    folder, run = copy  # which is complete: the test before has run it
-    path = folder / edited
-    path.write_text(path.read_text() + "\n# edited\n")
-    assert run() == kept
+def test_an_edit_runs_what_depends_on_it_again(
+    flags, finished, tmp_path, monkeypatch, capsys, edited, kept
+):
+    """The file reads as if it had one more line."""
+    shutil.copytree(finished, tmp_path / "run")
+    file, read = ROOT / "minidareu" / edited, Path.read_bytes
+    assert file.exists()
+    more = {file: b"# edited\n"}
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + more.get(path, b""))
+    train.main([*flags, "--out", str(tmp_path / "run")])
+    assert kept_in(capsys.readouterr().out) == kept
+
+
+@pytest.fixture(scope="module")
+def copy(flags, tmp_path_factory):
+    """A copy of the project, and the command of a tiny run in it."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "minidareu", folder / "minidareu")
+    shutil.copy(ROOT / "train.py", folder)
+    command = [sys.executable, "train.py", *flags, "--out", "run"]
+
+    def run():
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        return kept_in(process.stdout)
+
+    assert run() == [] and run() == STAGES
+    return folder, run
 
 
 def test_an_edited_call_of_a_method_shows(copy):
@@ -132,6 +157,8 @@ def test_an_edited_metric_shows(copy):
     assert changed != text
     before = json.loads((folder / "run/results.json").read_text())["models"]
     path.write_text(changed)
+    with open(folder / "train.py", "a") as file:
+        file.write("# A comment at the end, beside the functions that make the stages.\n")
     assert run() == STAGES
     after = json.loads((folder / "run/results.json").read_text())["models"]
     for name, scores in after.items():

@@ -28,17 +28,19 @@ def origin(module):
     return path if own or not installed else None
 
 
-def imported(path, package):
-    """Names of modules that a file imports, relative ones made absolute."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@functools.cache
+def imported(source, package):
+    """Names of modules that a source file imports, relative ones made absolute."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")
             above = parts[: len(parts) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def source_files(module, path=None, found=None):
@@ -48,8 +50,8 @@ def source_files(module, path=None, found=None):
     if path is None or path in found.values():
         return found
     found[module] = path
-    is_package = path.name == "__init__.py"
-    for name in imported(path, module if is_package else module.rpartition(".")[0]):
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for name in imported(path.read_text(encoding="utf-8"), package):
         source_files(name, found=found)
     return found
 
