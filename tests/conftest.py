@@ -4,7 +4,9 @@ import json
 import os
 import random
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; read when torch starts
+# Tests run side by side. Read when torch starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits leaves the core to others
 
 import pytest
 
