@@ -51,9 +51,8 @@ def test_the_models_side_by_side(run):
     assert set(row["original"]) == {"response", "owner", "score", "forget"}
     for name in ("original", "retrained", "dareu", "dareu_plus"):
         assert row[name]["response"] == samples[forgotten.prompt][name]["response"]
-        assert row[name]["forget"] == pytest.approx(
-            samples[forgotten.prompt][name]["attribution"], abs=1e-4
-        )
+        own = samples[forgotten.prompt][name]["attribution"]
+        assert -1e-4 <= row[name]["forget"] - own < 0.01, "the other forget owner's share is in it"
     assert row["original"]["forget"] > 0.5
 
     text = sample("--run", out, forgotten.prompt).stdout.splitlines()
