@@ -55,6 +55,14 @@ def toy(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def four_owners(toy, tmp_path_factory):
+    """The rows of the toy's first four owners, for what takes long on all."""
+    path = tmp_path_factory.mktemp("four") / "four.jsonl"
+    path.write_text("".join(toy.read_text().splitlines(keepends=True)[:64]))
+    return path
+
+
+@pytest.fixture(scope="session")
 def run(toy, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     argv = ["--data", str(toy), "--n-forget", "2", *FAST]

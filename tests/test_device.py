@@ -88,6 +88,8 @@ def test_what_reads_a_finished_run(far):
     "file, old, new",
     [
         ("train.py", "model = GPT(run.gpt_config).to(run.device)", "model = GPT(run.gpt_config)"),
+        ("minidareu/run/stages.py", "    ).to(run.device)", "    )"),
+        ("minidareu/model.py", "padding_value=value).to(device)", "padding_value=value)"),
         (
             "minidareu/model.py",
             "column = torch.arange(longest, device=device)",

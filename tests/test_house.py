@@ -34,7 +34,8 @@ def dotted(path):
 def imports(path):
     """Files of the package that a file imports, as dotted names below it."""
     package = ".".join(["minidareu", *path.parent.relative_to(PACKAGE).parts])
-    names = {name.removeprefix("minidareu.") for name in imported(path.read_text(), package)}
+    source = path.read_text(encoding="utf-8")
+    names = {name.removeprefix("minidareu.") for name in imported(source, package)}
     return names & {dotted(other) for other in ALL[:-1]}
 
 

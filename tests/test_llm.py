@@ -222,12 +222,9 @@ FAST = [*FAST.split(), "--ppo-steps", "2", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def finished(llama, toy, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    four_owners = toy.read_text().splitlines(keepends=True)[:64]
-    (folder / "four.jsonl").write_text("".join(four_owners))
-    out = folder / "llm"
-    argv = ["--data", str(folder / "four.jsonl"), "--n-forget", "2", *FAST, "--out", str(out)]
+def finished(llama, four_owners, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "llm"
+    argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--out", str(out)]
     llm.main(["--model", llama, *argv, "--methods", "dareu,dareu_plus,npo", "--merge"])
     return llama, argv, out
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from conftest import FAST
-from minidareu.data import load_records
+from minidareu.beyond.finished import open_finished
+from minidareu.data import encode, load_records
 from minidareu.files import InputError
 from minidareu.sample import main
+from minidareu.scores.chunks import response_posterior
 
 
 ROOT = Path(__file__).parent.parent
@@ -49,10 +51,16 @@ def test_the_models_side_by_side(run):
         and row["prompt"] == forgotten.prompt
     )
     assert set(row["original"]) == {"response", "owner", "score", "forget"}
+    opened, models, classifiers = open_finished(out, "cpu")
+    prompt, _ = encode(opened.tokenizer, forgotten)
     for name in ("original", "retrained", "dareu", "dareu_plus"):
         assert row[name]["response"] == samples[forgotten.prompt][name]["response"]
+        responses = models[name].generate([prompt], temperature=0, **opened.limits)
+        p = response_posterior(classifiers["response"], [prompt], responses)[0]
         own = samples[forgotten.prompt][name]["attribution"]
-        assert -1e-4 <= row[name]["forget"] - own < 0.01, "the other forget owner's share is in it"
+        assert p[opened.split.owners.index(forgotten.owner)].item() == pytest.approx(own, abs=1e-4)
+        forget = sum(p[i].item() for i in opened.forget_owners)
+        assert row[name]["forget"] == pytest.approx(forget, abs=1e-4)
     assert row["original"]["forget"] > 0.5
 
     text = sample("--run", out, forgotten.prompt).stdout.splitlines()

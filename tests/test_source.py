@@ -77,11 +77,9 @@ TINY = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --plus-updat
 
 
 @pytest.fixture(scope="module")
-def flags(toy, tmp_path_factory):
-    """Of a tiny run, on four of the toy's owners."""
-    data = tmp_path_factory.mktemp("four") / "four.jsonl"
-    data.write_text("".join(toy.read_text().splitlines(keepends=True)[:64]))
-    return ["--data", str(data), "--n-forget", "2", *FAST, *TINY.split(), "--no-curve"]
+def flags(four_owners):
+    """Of a tiny run."""
+    return ["--data", str(four_owners), "--n-forget", "2", *FAST, *TINY.split(), "--no-curve"]
 
 
 def kept_in(printed):
@@ -100,6 +98,7 @@ def finished(flags, tmp_path_factory):
     [
         ("metrics.py", STAGES),
         ("report/written.py", STAGES),
+        ("report/plot.py", STAGES),
         ("rl.py", STAGES[:4]),
         ("dareu.py", STAGES[:4]),
         ("beyond/dareu_plus.py", STAGES[:5]),

@@ -30,7 +30,7 @@ def origin(module):
 
 @functools.cache
 def imported(source, package):
-    """Names of modules that a source file imports, relative ones made absolute."""
+    """Names of modules that a source text imports, relative ones made absolute."""
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -40,7 +40,7 @@ def imported(source, package):
             above = parts[: len(parts) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return names
+    return tuple(names)
 
 
 def source_files(module, path=None, found=None):
