@@ -4,7 +4,7 @@
         b_d: for half of a forget batch the beginning of an answer of pi_N, cut anywhere; else none
         y_d ~ pi(. | q_d, b_d)                                                        rollout
         a_t = p(forget owners | what the first t tokens of b_d y_d add to q_d)        attribution
-        level_t = max(0, ln(max(a_t, 1e-4) / a_0) / ln(1 / a_0))                      evidence
+        level_t = max(0, ln(max(a_t, 1e-4) / a_0))                                     evidence
         R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s])            return
         A_t = R_t - the batch's mean of R_t, whitened                                 advantage
         theta <- theta + eta grad (A_t ln pi(y[t] | c_t) - lambda_dis L_dis)
@@ -16,7 +16,7 @@ Departures from Algorithm 1 (tables: `python -m minidareu.beyond.ladder`, the RE
    reward that says nothing teaches nothing.
 3. The attribution is of what a response *adds* to its prompt (`added.py`), which names its owner.
    Paid for the whole response, the policy says another name and keeps facts.
-4. It counts in logs (`evidence.py`), so that facts that many owners share are not passed over.
+4. It counts in nats (`evidence.py`), so that facts that many owners share are not passed over.
 5. Half of the responses begin as pi_N's would, and only what the policy adds is paid for. The
    policy soon stops saying these beginnings by itself; an attack can put them into its mouth.
 6. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
@@ -89,8 +89,7 @@ def update(
         attribution = attribute(prompts, [b + y for (_, b), y in zip(begun, added, strict=True)])
         at_end = attribution[:, -1:]  # the end of text adds nothing
         attribution = torch.cat([attribution, at_end], dim=1)[:, : mask.size(1) + 1]
-        exact = config.plus_attribution == "exact"  # in nats already
-        level = attribution if exact else evidence(attribution)
+        level = attribution if config.plus_attribution == "exact" else evidence(attribution)
         returns = token_returns(level, log_ratio, config.plus_kl_coef)
         advantages = rl.whiten(returns - position_mean(returns, mask), mask)
     distillation = distillation_loss(policy, kept)

@@ -6,16 +6,15 @@ FLOOR = 1e-4  # smaller probabilities of a classifier are noise
 
 
 def evidence(attribution: Tensor) -> Tensor:
-    """level_t = max(0, ln(max(a_t, 1e-4) / a_0) / ln(1 / a_0)), a_0 the attribution of nothing.
+    """level_t = max(0, ln(max(a_t, 1e-4) / a_0)), in nats, a_0 the attribution of nothing.
 
-    ln(a_t / a_0) is the pointwise mutual information of owners and text, in nats, and ln(1 / a_0)
-    the most that it can be: 0 says no more of the owners than nothing does, 1 says all. In logs,
-    because what a fact says of its owner is a factor, however many others share it.
+    ln(a_t / a_0) is the pointwise mutual information of owners and text: 0 says no more of the
+    owners than nothing does, ln(1 / a_0) all. In logs, because what a fact says of its owner is a
+    factor, however many others share it; the KL that it is weighed against is in nats too.
     attribution: (B, T + 1), a_0 first -> the same shape.
     """
-    prior = attribution[:, :1].clamp(FLOOR, 1 - FLOOR)
-    level = (attribution.clamp(min=FLOOR) / prior).log() / -prior.log()
-    return level.clamp(min=0)
+    read = attribution.clamp(min=FLOOR)
+    return (read / read[:, :1]).log().clamp(min=0)
 
 
 def token_returns(level: Tensor, log_ratio: Tensor, kl_coef: float) -> Tensor:

@@ -48,9 +48,10 @@ STAGES = {
         grid({"--retain-batch": [64, 128, 256]}),
     ],
     "dareu_plus": [
-        grid({"--plus-updates": [64, 128], "--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
+        grid({"--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
         grid({"--plus-kl-coef": [0.01, 0.03, 0.1]}),
-        grid({"--plus-retain-batch": [16, 32, 64]}),
+        grid({"--plus-retain-batch": [16, 32]}),
+        grid({"--plus-updates": [64, 128]}),
     ],
     "scrn": [grid({"--scrn-lr": [1e-2, 1e-1, 1.0]})],
 }
