@@ -1,6 +1,7 @@
 """A device that is not there: its tensors lie in memory like all others, and refuse to meet them.
 
     python tests/pretend.py train.py --data ...      a command of the project on it
+    python tests/pretend.py train.py ... then ...    several, one after the other
 
 So a `.to(device)` that is missing is an error here as it is on a GPU.
 """
@@ -104,7 +105,7 @@ class FromLists(TorchFunctionMode):
 
 
 def main():
-    """Run a command of the project with this device as the only one; attacks are short."""
+    """Run commands of the project with this device as the only one; attacks are short."""
     from minidareu.beyond import attacks
     from minidareu.run import prepare
 
@@ -112,12 +113,15 @@ def main():
     attacks.STEPS = attacks.SHOWN = [0, 2]
     prepare.pick_device = lambda name: NAME
     with Everywhere(), FromLists():
-        sys.argv = sys.argv[1:]
-        name = sys.argv[0]
-        if name.endswith(".py"):
-            runpy.run_path(name, run_name="__main__")
-        else:
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        rest = sys.argv[1:]
+        while rest:
+            end = rest.index("then") if "then" in rest else len(rest)
+            sys.argv, rest = rest[:end], rest[end + 1 :]
+            print("pretend:", *sys.argv, file=sys.stderr)
+            if sys.argv[0].endswith(".py"):
+                runpy.run_path(sys.argv[0], run_name="__main__")
+            else:
+                runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
