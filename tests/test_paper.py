@@ -18,7 +18,8 @@ def made_up(method="dareu", **scores):
     base = dict.fromkeys(SCORES, 0.5)
     retrained = {**base, "tow": 1.0, "fact_recall": 0.1, "perplexity": 2.0}
     models = {"original": base, "retrained": retrained, method: {**base, **scores}}
-    return {"models": models, "config": {"methods": method}}
+    seconds = {"retrained": 50.0, method: 20.0}
+    return {"models": models, "config": {"methods": method}, "seconds": seconds}
 
 
 def test_spread_and_table():
@@ -84,6 +85,7 @@ def test_the_ladder_of_made_up_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(ladder, "open_for_rollout", lambda folder, device: [folder.name])
     alike = dict.fromkeys(ladder.CONTROLS, 0.85)
     monkeypatch.setattr(ladder, "correlations", lambda name: alike)
+    monkeypatch.setattr(ladder, "words_given", lambda folder: [len(folder.name), 0.1])
     ladder.main(["--seeds", "0", "1", "2", "--out", str(tmp_path)])
     for name, rows in ladder.TABLES.items():
         found = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
@@ -91,6 +93,10 @@ def test_the_ladder_of_made_up_runs(tmp_path, monkeypatch):
         row = found["DareU+"]
         assert row["constant"]["credit"] == pytest.approx([0.5, 0.625, 0.75])
         assert row["slices"]["perplexity ratio"] == [1.5] * 3
+        if name == "ladder":
+            assert row["constant"]["8 words given"] == [len("DareU+-constant-seed0")] * 3
+            assert row["constant"]["8 words given, retrained"] == [0.1] * 3
+            assert row["slices"]["of retraining's time"] == [0.4] * 3
         assert ("shuffled" in row) == (name == "controls") and "correlation" not in row["constant"]
         assert ("correlation" in found["DareU"]["constant"]) == (name == "controls")
     with pytest.raises(InputError, match="--only"):

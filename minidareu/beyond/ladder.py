@@ -22,6 +22,8 @@ from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
 from ..run.flags import CONTROLS
 from ..run.pool import folder_of, run_variants
 from .advantages import correlations, open_for_rollout
+from .attacks import prefix
+from .finished import open_evaluator
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
 # As many responses and updates as DareU+ takes, at its learning rate.
@@ -95,13 +97,34 @@ def measure_row(runs):
     }
 
 
+def words_given(folder):
+    """Fact recall with the first 8 words of the truth put into a model's mouth: the run's unlearned
+    model, the retrained one."""
+    run, models, evaluator = open_evaluator(folder, "cpu")
+    names = [run.config.methods, "retrained"]
+    return [prefix(models[name], evaluator.forget, evaluator, 8) for name in names]
+
+
+def of_retraining(results):
+    """Seconds of the one method of a run over those of retraining."""
+    seconds = results["seconds"]
+    return seconds[results["config"]["methods"]] / seconds["retrained"]
+
+
 def measure_rows(results, name, label, seeds, out):
-    """{reward: {column: value of each seed}} of a row, with credit and correlation of controls."""
+    """{reward: {column: value of each seed}} of a row: on the ladder with an attack and the time;
+    credit and correlation of controls."""
     rewards = rewards_of(name, label)
     rows = {
         reward: measure_row([results[f"{label} {reward}", seed] for seed in seeds])
         for reward in rewards
     }
+    for reward in rewards if name == "ladder" else []:
+        folders = [folder_of(out, f"{label} {reward}", seed) for seed in seeds]
+        own, retrained = zip(*map(words_given, folders), strict=True)
+        rows[reward] |= {"8 words given": own, "8 words given, retrained": retrained}
+        runs = [results[f"{label} {reward}", seed] for seed in seeds]
+        rows[reward]["of retraining's time"] = [of_retraining(run) for run in runs]
     for reward in rewards[1:]:
         recalls = zip(rows["slices"]["fact recall"], rows[reward]["fact recall"], strict=True)
         rows[reward]["credit"] = [credit(own, control) for own, control in recalls]
