@@ -52,17 +52,10 @@ def test_sizes_follow_from_the_data(
     rows, characters, classifier_epochs, plus_classifier_epochs, width
 ):
     config = parse([], "")
-    size_rule(config, [f"{i:0{characters}}" for i in range(rows)], 64)
+    size_rule(config, [f"{i:0{characters}}" for i in range(rows)])
     assert (config.epochs, config.classifier_epochs) == (None, classifier_epochs)
     assert (config.plus_classifier_epochs, config.n_embd) == (plus_classifier_epochs, width)
     assert config.lr == pytest.approx(RATE / width, abs=1e-6)
-
-
-@pytest.mark.parametrize("rows, updates", [(6, 128), (64, 128), (171, 129), (320, 240)])
-def test_updates_grow_with_the_forget_set(rows, updates):
-    config = parse([], "")
-    size_rule(config, ["Some response."] * 640, rows)
-    assert config.plus_updates == updates
 
 
 def test_every_field_belongs_to_a_stage_and_is_explained():

@@ -128,9 +128,9 @@ def unlearn(
         answers += policy.generate(part, temperature=config.plus_temperature, **limits)
     pairs = list(zip(prompts, answers, strict=True))
     batches: list[list[Pair]] = []
-    updates = config.plus_updates or 0  # set by `size_rule`
-    for step in range(1, updates + 1):
-        learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / updates)
+    n_updates = config.plus_updates
+    for step in range(1, n_updates + 1):
+        learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / n_updates)
         if not batches:  # all prompts once in random order, then again
             batches = shuffled_batches(pairs, config.forget_batch, rng)
         begun = [(x, beginning(answer, rng)) for x, answer in batches.pop(0)]

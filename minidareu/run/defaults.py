@@ -7,7 +7,7 @@ PRESETS = {
     # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
     # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
     # little: a wider model and a higher rate know them in a quarter of the passes, and they take
-    # more and smaller updates to forget.
+    # smaller updates to forget.
     "tofu": dict(
         forget_fraction=0.1,
         n_embd=192,
@@ -15,7 +15,6 @@ PRESETS = {
         lr=2.5e-3,
         plus_attribution="response",
         plus_kl_coef=0.02,
-        plus_updates=128,
         plus_lr=1e-3,
         plus_retain_batch=64,
     )
@@ -49,14 +48,13 @@ def epochs_for(n_rows, usual, least_rows):
     return min(most, max(usual, -(-least_rows // n_rows)))
 
 
-def size_rule(config, responses, n_forget_rows):
+def size_rule(config, responses):
     """Sizes that are not given follow from the number S of characters in the distinct training
     responses: S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096
     and 192. The language models read their rows until they know them. The classifiers read them 12
     and 24 times, more often where few rows would be read, 15,360 and 30,720 in all, less often (8
-    times at least) where 256,000 would be. The updates of DareU+ follow from the number of forget
-    rows: 24 responses to each prompt, 128 updates at least. The context is what the longest prompt
-    and response need, 1,024 tokens at most.
+    times at least) where 256,000 would be. The context is what the longest prompt and response
+    need, 1,024 tokens at most.
     """
     n_rows, size = len(responses), sum(map(len, set(responses)))
     tier = (size >= 70_000) + (size >= 400_000)
@@ -66,8 +64,6 @@ def size_rule(config, responses, n_forget_rows):
     epochs, plus_epochs = epochs_for(n_rows, 12, 15_360), epochs_for(n_rows, 24, 30_720)
     config.classifier_epochs = config.classifier_epochs or epochs
     config.plus_classifier_epochs = config.plus_classifier_epochs or plus_epochs
-    plus_updates = max(128, -(-24 * n_forget_rows // config.forget_batch))
-    config.plus_updates = config.plus_updates or plus_updates
     if config.n_embd % config.n_head:
         raise InputError(
             f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; "

@@ -154,9 +154,7 @@ class Config:
         "of what is added, of all, exact",
         choices=["added", "response", "exact"],
     )
-    plus_updates: int | None = flag(
-        None, "dareu_plus", "updates; default 128, or 24 passes over the prompts", int, low=1
-    )
+    plus_updates: int = flag(128, "dareu_plus", "updates, each on a forget batch", low=1)
     plus_retain_batch: int = flag(32, "dareu_plus", "retain rows in an update", low=1)
     plus_lr: float = flag(1.5e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
     plus_kl_coef: float = flag(0.03, "dareu_plus", "beta, weight of the KL to pi_N", low=0)

@@ -117,8 +117,7 @@ def prepare(config: Config, tokenizer=None) -> Run:
 
     trained_on = set(map(id, split.forget + split.retain))
     train = [r for r in records if id(r) in trained_on]
-    n_forget_rows = sum(r.owner in names for r in split.forget)
-    size_rule(config, [r.response for r in train], n_forget_rows)
+    size_rule(config, [r.response for r in train])
     key = None
     if tokenizer is None:
         tokenizer, key = make_tokenizer(config, train)
