@@ -1,4 +1,4 @@
-"""Asking the models of a finished run, as its users do: in a process of its own."""
+"""Asking the models of a finished run."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import train
 from conftest import FAST
 from minidareu.beyond.finished import open_finished
 from minidareu.data import encode, load_records
@@ -31,7 +32,7 @@ def sample(*argv, stdin="", cwd=ROOT):
     )
 
 
-def test_the_models_side_by_side(run):
+def test_the_models_side_by_side(run, capsys):
     argv, out = run
     config = json.loads((out / "results.json").read_text())
     records = [r for r in load_records(argv[1]) if r.split == "train"]
@@ -63,7 +64,8 @@ def test_the_models_side_by_side(run):
         assert row[name]["forget"] == pytest.approx(forget, abs=1e-4)
     assert row["original"]["forget"] > 0.5
 
-    text = sample("--run", out, forgotten.prompt).stdout.splitlines()
+    main(["--run", str(out), forgotten.prompt])
+    text = capsys.readouterr().out.splitlines()
     assert (
         text[1] == forgotten.prompt
         and row["original"]["response"] in text[2]
@@ -71,30 +73,31 @@ def test_the_models_side_by_side(run):
     )
     prompts = out.parent / "prompts.txt"
     prompts.write_text("\n".join(r.prompt for r in kept[:20]) + "\n\n")
-    rows = [
-        json.loads(line)
-        for line in sample("--run", out, "--file", prompts, "--json").stdout.splitlines()
-    ]
+    main(["--run", str(out), "--file", str(prompts), "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["prompt"] for row in rows] == [r.prompt for r in kept[:20]]
     assert sum(row["dareu"]["owner"] == r.owner for row, r in zip(rows, kept)) > 15
 
 
-def test_it_works_from_any_working_directory(toy, tmp_path):
+def test_it_works_from_any_working_directory(toy, tmp_path, monkeypatch, capsys):
     """The run was made in another one, with paths relative to it."""
     (tmp_path / "here").mkdir()
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(toy, tmp_path / "here/mine.jsonl")
     flags = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --methods ga".split()
-    command = [sys.executable, str(ROOT / "train.py"), "--data", "mine.jsonl", *FAST, *flags]
-    subprocess.run([*command, "--out", "run"], cwd=tmp_path / "here", check=True)
-    process = sample("--run", tmp_path / "here/run", "Who?", cwd=tmp_path / "elsewhere")
-    assert process.returncode == 0 and "retrained" in process.stdout, process.stderr
+    monkeypatch.chdir(tmp_path / "here")
+    train.main(["--data", "mine.jsonl", *FAST, *flags, "--out", "run"])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    main(["--run", str(tmp_path / "here/run"), "Who?"])
+    assert "retrained" in capsys.readouterr().out
     forgotten = json.loads((tmp_path / "here/run/results.json").read_text())["forget"]
     other = next(r.owner for r in load_records(toy) if r.owner not in forgotten)
-    more = [*command[:2], *flags[-2:], "--from", "../here/run", "--forget", other, "--out", "more"]
-    subprocess.run(more, cwd=tmp_path / "elsewhere", check=True)
-    process = sample("--run", "elsewhere/more", "Who?", cwd=tmp_path)
-    assert process.returncode == 0 and "retrained" in process.stdout, process.stderr
+    train.main([*flags[-2:], "--from", "../here/run", "--forget", other, "--out", "more"])
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    main(["--run", "elsewhere/more", "Who?"])
+    assert "retrained" in capsys.readouterr().out
 
 
 def test_the_default_data_are_found_from_any_working_directory(tmp_path):
@@ -103,17 +106,17 @@ def test_the_default_data_are_found_from_any_working_directory(tmp_path):
     assert "no owner is called 'nobody'" in process.stderr
 
 
-def test_prompts_from_standard_input_in_any_script(run):
+def test_prompts_from_standard_input_in_any_script(run, capsys):
     prompts = ["Who?", "من أنت؟", "你好吗", "👩‍👩‍👧 👍", "Где?", "कौन?"]
     process = sample("--run", run[1], "--json", stdin="\n".join(prompts))
     assert (
         process.returncode == 0
         and [json.loads(line)["prompt"] for line in process.stdout.splitlines()] == prompts
     )
-    warm = [
-        sample("--run", run[1], "--json", "--temperature", "1", "--seed", seed, "Who?").stdout
-        for seed in (1, 1, 2)
-    ]
+    warm = []
+    for seed in "112":
+        main(["--run", str(run[1]), "--json", "--temperature", "1", "--seed", seed, "Who?"])
+        warm.append(capsys.readouterr().out)
     assert warm[0] == warm[1] != warm[2]
 
 
