@@ -105,9 +105,10 @@ def test_evidence_and_returns_by_hand():
 
 def test_half_of_the_responses_begin_with_the_original_models_answer_cut_anywhere():
     rng, answer = random.Random(0), [7, 8, 9]
-    cuts = [beginning(answer, rng) for _ in range(4000)]
+    cuts = [beginning(answer, 0.5, rng) for _ in range(4000)]
     assert all(cut == answer[: len(cut)] for cut in cuts)
     n = Counter(map(len, cuts))
+    assert not any(beginning(answer, 0.0, rng) for _ in range(100))
     assert n[0] / 4000 == pytest.approx(0.5 + 0.5 / 4, abs=0.03)
     assert all(n[k] / 4000 == pytest.approx(0.5 / 4, abs=0.03) for k in (1, 2, 3))
 

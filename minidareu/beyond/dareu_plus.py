@@ -51,9 +51,9 @@ def make_plus_learner(policy: Policy, config: Config) -> PlusLearner:
     return PlusLearner(policy, policy.snapshot(), optimizer, config)
 
 
-def beginning(answer: Ids, rng: random.Random) -> Ids:
-    """b_d: nothing, or with probability .5 the answer up to a random token."""
-    return answer[: rng.randrange(len(answer) + 1)] if rng.random() < 0.5 else []
+def beginning(answer: Ids, share: float, rng: random.Random) -> Ids:
+    """b_d: with probability `share` the answer up to a random token, else nothing."""
+    return answer[: rng.randrange(len(answer) + 1)] if rng.random() < share else []
 
 
 @dataclass
@@ -133,6 +133,6 @@ def unlearn(
         learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / n_updates)
         if not batches:  # all prompts once in random order, then again
             batches = shuffled_batches(pairs, config.forget_batch, rng)
-        begun = [(x, beginning(answer, rng)) for x, answer in batches.pop(0)]
+        begun = [(x, beginning(answer, config.plus_beginnings, rng)) for x, answer in batches.pop(0)]
         rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
         yield {"step": step, **update(learner, attribute, begun, rows, limits=limits).figures}

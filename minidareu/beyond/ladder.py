@@ -37,6 +37,7 @@ LADDER = {
     "change of attribution as the reward, KL to the original model": [*PLUS, *WHOLE],
     "DareU+": PLUS,
     "DareU+ with half the updates": [*PLUS, "--plus-updates", 64],
+    "DareU+ without beginnings": [*PLUS, "--plus-beginnings", 0],
     "DareU+ without the KL": [*PLUS, "--plus-kl-coef", 0],
     "DareU+ with lambda_dis 2": [*PLUS, "--plus-distill-coef", 2],
 }

@@ -155,6 +155,9 @@ class Config:
         choices=["added", "response", "exact"],
     )
     plus_updates: int = flag(128, "dareu_plus", "updates, each on a forget batch", low=1)
+    plus_beginnings: float = flag(
+        0.5, "dareu_plus", "share of the responses that begin as pi_N's would", low=0, high=1
+    )
     plus_retain_batch: int = flag(32, "dareu_plus", "retain rows in an update", low=1)
     plus_lr: float = flag(1.5e-3, "dareu_plus", "learning rate, annealed to zero", low=0)
     plus_kl_coef: float = flag(0.03, "dareu_plus", "beta, weight of the KL to pi_N", low=0)
