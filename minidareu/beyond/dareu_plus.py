@@ -133,6 +133,6 @@ def unlearn(
         learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / n_updates)
         if not batches:  # all prompts once in random order, then again
             batches = shuffled_batches(pairs, config.forget_batch, rng)
-        begun = [(x, beginning(answer, config.plus_beginnings, rng)) for x, answer in batches.pop(0)]
+        begun = [(x, beginning(y, config.plus_beginnings, rng)) for x, y in batches.pop(0)]
         rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
         yield {"step": step, **update(learner, attribute, begun, rows, limits=limits).figures}
