@@ -173,17 +173,17 @@ def undial(policy: Policy, original: Policy, batches: Batches, beta: float = 10.
 
 # name: (loss, learning rate, steps), chosen by `python -m minidareu.paper search`
 METHODS = {
-    "ga": (ga, 1e-4, 32),
-    "graddiff": (graddiff, 1e-4, 32),
-    "kl": (kl_min, 2.5e-5, 128),
-    "scrub": (scrub, 1e-4, 128),
-    "idkpo": (idkpo, 4e-4, 128),
-    "npo": (npo, 1e-4, 32),
-    "npo-retain": (npo_retain, 2.5e-5, 128),
-    "simnpo": (simnpo, 4e-4, 128),
-    "rmu": (rmu, 1e-4, 64),
+    "ga": (ga, 4e-4, 8),
+    "graddiff": (graddiff, 4e-4, 8),
+    "kl": (kl_min, 4e-4, 8),
+    "scrub": (scrub, 4e-4, 32),
+    "idkpo": (idkpo, 1.6e-3, 256),
+    "npo": (npo, 4e-4, 8),
+    "npo-retain": (npo_retain, 4e-4, 8),
+    "simnpo": (simnpo, 6.25e-6, 256),
+    "rmu": (rmu, 4e-4, 32),
     "undial": (undial, 2.5e-5, 128),
-    "finetune": (finetune, 4e-4, 128),
+    "finetune": (finetune, 1.6e-3, 256),
 }
 
 
