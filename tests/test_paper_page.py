@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from minidareu.paper import plot
 from minidareu.paper.__main__ import NAMES
 from minidareu.paper.render import render, verdicts
 
@@ -24,3 +25,15 @@ def test_a_table_on_the_page_is_that_of_its_file(path):
     assert found["name"] == path.stem and found["seeds"] == [41, 42, 43]
     assert "\n".join(render(found)).strip() in README
     assert found["verdicts"] == verdicts(found["name"], found["rows"])
+
+
+def test_the_curves_of_relearning_are_its_steps_alone(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot, "save", lambda figure, axes, path: drawn.append(axes[0]))
+    found = json.loads((PAPER / "results/fig7.json").read_text(encoding="utf-8"))
+    plot.plot_relearning(found, "nowhere.png")
+    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].lines}
+    assert list(lines) == list(found["rows"])
+    for label, points in lines.items():
+        assert [x for x, _ in points] == [0, 5, 10, 20, 30, 40, 50]
+        assert points[2][1] == sorted(found["rows"][label]["step 10"])[1], "of three seeds"

@@ -74,8 +74,9 @@ def plot_requests(found, path):
 def plot_relearning(found, path):
     figure, ax = new_figure(1, 1, size=(6, 4))
     for i, (label, row) in enumerate(found["rows"].items()):
-        steps = [int(column.split()[-1]) for column in row]
-        values = [middle(values) for values in row.values()]
+        columns = [column for column in row if column.startswith("step ")]
+        steps = [int(column.split()[-1]) for column in columns]
+        values = [middle(row[column]) for column in columns]
         ax.plot(steps, values, **line_style(i), label=label)
     ax.set(title="Relearning the forget set", xlabel="steps", ylabel="gain of D_F's ROUGE-L")
     save(figure, [ax], path)
