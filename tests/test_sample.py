@@ -21,13 +21,13 @@ from minidareu.scores.chunks import response_posterior
 ROOT = Path(__file__).parent.parent
 
 
-def sample(*argv, stdin="", cwd=ROOT):
+def sample(*argv, stdin=""):
     return subprocess.run(
         [sys.executable, "-m", "minidareu.sample", *map(str, argv)],
         input=stdin,
         capture_output=True,
         text=True,
-        cwd=cwd,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 

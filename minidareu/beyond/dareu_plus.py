@@ -4,7 +4,7 @@
         b_d: for half of a forget batch the beginning of an answer of pi_N, cut anywhere; else none
         y_d ~ pi(. | q_d, b_d)                                                        rollout
         a_t = p(forget owners | what the first t tokens of b_d y_d add to q_d)        attribution
-        level_t = max(0, ln(max(a_t, 1e-4) / a_0))                                     evidence
+        level_t = max(0, ln(max(a_t, 1e-4) / a_0))                                    evidence
         R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s])            return
         A_t = R_t - the batch's mean of R_t, whitened                                 advantage
         theta <- theta + eta grad (A_t ln pi(y[t] | c_t) - lambda_dis L_dis)

@@ -115,17 +115,15 @@ def of_retraining(results):
 def measure_rows(results, name, label, seeds, out):
     """{reward: {column: value of each seed}} of a row: on the ladder with an attack and the time;
     credit and correlation of controls."""
-    rewards = rewards_of(name, label)
-    rows = {
-        reward: measure_row([results[f"{label} {reward}", seed] for seed in seeds])
-        for reward in rewards
-    }
-    for reward in rewards if name == "ladder" else []:
-        folders = [folder_of(out, f"{label} {reward}", seed) for seed in seeds]
-        own, retrained = zip(*map(words_given, folders), strict=True)
-        rows[reward] |= {"8 words given": own, "8 words given, retrained": retrained}
+    rewards, rows = rewards_of(name, label), {}
+    for reward in rewards:
         runs = [results[f"{label} {reward}", seed] for seed in seeds]
-        rows[reward]["of retraining's time"] = [of_retraining(run) for run in runs]
+        rows[reward] = measure_row(runs)
+        if name == "ladder":
+            folders = [folder_of(out, f"{label} {reward}", seed) for seed in seeds]
+            own, retrained = zip(*map(words_given, folders), strict=True)
+            rows[reward] |= {"8 words given": own, "8 words given, retrained": retrained}
+            rows[reward]["of retraining's time"] = [of_retraining(run) for run in runs]
     for reward in rewards[1:]:
         recalls = zip(rows["slices"]["fact recall"], rows[reward]["fact recall"], strict=True)
         rows[reward]["credit"] = [credit(own, control) for own, control in recalls]
