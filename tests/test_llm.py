@@ -200,6 +200,7 @@ def test_two_processes_make_the_update_of_one(llama, tmp_path):
     processes = []
     for rank in ("0", "1"):
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", **place}
+        ranks["CUDA_VISIBLE_DEVICES"] = ""  # gloo, and not nccl with both on one GPU
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent), **ranks}
         processes.append(subprocess.Popen(script, env=environment))
     assert [process.wait(timeout=120) for process in processes] == [0, 0]

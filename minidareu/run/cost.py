@@ -22,8 +22,9 @@ def reset_peak_memory():
 
 def peak_memory() -> float | None:
     """Megabytes at the highest since `reset_peak_memory`; None where that can't be known."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
+    on_device = torch.cuda.max_memory_allocated()  # 0 where nothing ran on one
+    if on_device:
+        return on_device / 1e6
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:
