@@ -12,7 +12,7 @@ from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
 from minidareu.beyond.added import AddedClassifier, forget_attribution, splice, spliced_loss
 from minidareu.beyond.controls import controlled
-from minidareu.beyond.dareu_plus import beginning
+from minidareu.beyond.beginnings import beginning
 from minidareu.beyond.evidence import evidence, position_mean, token_returns
 from minidareu.beyond.exact import exact_attribution
 from minidareu.run.flags import Config

@@ -17,8 +17,8 @@ Departures from Algorithm 1 (tables: `python -m minidareu.beyond.ladder`, the RE
 3. The attribution is of what a response *adds* to its prompt (`added.py`), which names its owner.
    Paid for the whole response, the policy says another name and keeps facts.
 4. It counts in nats (`evidence.py`), so that facts that many owners share are not passed over.
-5. Half of the responses begin as pi_N's would, and only what the policy adds is paid for. The
-   policy soon stops saying these beginnings by itself; an attack can put them into its mouth.
+5. Half of the responses begin as pi_N's would (`beginnings.py`), and only what the policy adds is
+   paid for. It soon says no such beginning by itself; an attack can put one into its mouth.
 6. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
 """
 
@@ -30,9 +30,10 @@ import torch
 from torch import Tensor
 
 from .. import rl
-from ..data import Ids, Pair, shuffled_batches
+from ..data import Pair, shuffled_batches
 from ..dareu import Config, Query, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
+from .beginnings import beginning, sampled_answers
 from .evidence import evidence, position_mean, token_returns
 
 
@@ -49,11 +50,6 @@ class PlusLearner:
 def make_plus_learner(policy: Policy, config: Config) -> PlusLearner:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=config.plus_lr, weight_decay=0)
     return PlusLearner(policy, policy.snapshot(), optimizer, config)
-
-
-def beginning(answer: Ids, share: float, rng: random.Random) -> Ids:
-    """b_d: with probability `share` the answer up to a random token, else nothing."""
-    return answer[: rng.randrange(len(answer) + 1)] if rng.random() < share else []
 
 
 @dataclass
@@ -115,22 +111,18 @@ def unlearn(
 ) -> Iterator[dict]:
     """Make `policy` forget, in place: a generator that yields a dict of figures after each update.
 
-    attribute(prompts, responses) -> (B, longest + 1), as `added.forget_attribution` gives it.
-    The other arguments are those of `dareu.unlearn`.
+    attribute(prompts, responses) -> (B, longest + 1), see `added`; the rest as `dareu.unlearn`.
     """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_plus_learner(policy, config)
     prompts = [x for x, _ in forget]
-    answers = []  # of pi_N, one to each prompt
-    for i in range(0, len(prompts), config.forget_batch):
-        part = prompts[i : i + config.forget_batch]
-        answers += policy.generate(part, temperature=config.plus_temperature, **limits)
+    answers = sampled_answers(learner.original, prompts, config, limits)
     pairs = list(zip(prompts, answers, strict=True))
     batches: list[list[Pair]] = []
-    n_updates = config.plus_updates
-    for step in range(1, n_updates + 1):
-        learner.optimizer.param_groups[0]["lr"] = config.plus_lr * (1 - (step - 1) / n_updates)
+    for step in range(1, config.plus_updates + 1):
+        rate = config.plus_lr * (1 - (step - 1) / config.plus_updates)
+        learner.optimizer.param_groups[0]["lr"] = rate
         if not batches:  # all prompts once in random order, then again
             batches = shuffled_batches(pairs, config.forget_batch, rng)
         begun = [(x, beginning(y, config.plus_beginnings, rng)) for x, y in batches.pop(0)]
