@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,26 @@ def wait_for(condition, seconds=30):
     assert condition()
 
 
+@contextmanager
+def started(argv, folder):
+    """A process that takes Ctrl-C, also where the tests run in the background. What it has left
+    behind ends with the test."""
+    process = subprocess.Popen(
+        [sys.executable, *argv],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 RUNS = """
 from pathlib import Path
 from minidareu.run import pool
@@ -78,18 +99,15 @@ run_main(main, "runs")
 
 def test_ctrl_c_ends_the_runs_at_work_and_no_other_begins(toy, tmp_path):
     shutil.copy(toy, tmp_path / "mine.jsonl")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUNS], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
-    )
-    wait_for(lambda: (tmp_path / "run1.txt").exists())
-    process.send_signal(signal.SIGINT)  # to the parent alone, as `kill -INT` does
-    _, told = process.communicate(timeout=30)
+    with started(["-c", RUNS], tmp_path) as process:
+        wait_for(lambda: (tmp_path / "run1.txt").exists())
+        process.send_signal(signal.SIGINT)  # to the parent alone, as `kill -INT` does
+        _, told = process.communicate(timeout=30)
+        if Path("/proc").exists():
+            lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+            assert not any(str(tmp_path).encode() in line for line in lines)
     assert process.returncode == 130 and b"interrupted" in told
     assert not (tmp_path / "run2").exists() and not (tmp_path / "run3").exists()
-    if Path("/proc").exists():
-        lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
-        assert not any(str(tmp_path).encode() in line for line in lines)
 
 
 class Interrupted(dict):
@@ -129,13 +147,10 @@ if __name__ == "__main__":
 
 def test_ctrl_c_ends_the_workers(tmp_path):
     (tmp_path / "workers.py").write_text(WORKERS)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "workers.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
-    )
-    wait_for(lambda: (tmp_path / "begun1").exists())
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    with started(["workers.py"], tmp_path) as process:
+        wait_for(lambda: (tmp_path / "begun1").exists())
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
     assert process.returncode == 130 and told.strip().count(b"\n") == 0, told
     assert not (tmp_path / "begun3").exists()
 
