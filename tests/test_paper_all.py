@@ -197,3 +197,17 @@ def test_a_watermark_names_the_owner_and_a_model_without_names_none(toy, tmp_pat
     after = models["original"](torch.tensor([prompts[0] + responses[0][:-1]]))[0, -1]
     end = len(responses[0]) - 1
     assert torch.allclose(posterior[0, end], after[marks].softmax(dim=-1), atol=1e-5)
+
+
+def test_what_follows_a_mark_adds_nothing():
+    """The longest response may end in a mark, and go on after it."""
+
+    def posterior(prompts, responses):  # of two owners: the share of the tokens that are read
+        longest = max(map(len, responses))
+        read = torch.arange(longest + 1).clamp(max=4) / 10
+        return torch.stack([read, 1 - read], dim=1).expand(len(responses), -1, -1)
+
+    responses = [[1, 2], [1, 2, 3, 9, 4, 5]]
+    got = functions.attribution(posterior, [9], [[0], [0]], responses, [0, 1])
+    assert got.tolist()[0] == pytest.approx([0, 0.1, 0.2, 0.3, 0.3, 0.3, 0.3])
+    assert got.tolist()[1] == pytest.approx([1, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7])

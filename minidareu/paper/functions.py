@@ -20,6 +20,7 @@ from functools import partial
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import dareu
@@ -111,7 +112,9 @@ def train_functions(run, watermark_model, seed):
 
 def attribution(posterior, marks, prompts, responses, owners) -> Tensor:
     """DA(i, y[:t]), i the owner of each sample: (B, longest + 1). What `dareu.unlearn` asks for."""
-    return of_owner(posterior(prompts, unmarked(responses, marks)), owners)
+    own = of_owner(posterior(prompts, unmarked(responses, marks)), owners)
+    n_more = 1 + max(map(len, responses)) - own.size(1)  # a mark, and what follows it, adds nothing
+    return F.pad(own, (0, n_more), mode="replicate")
 
 
 def accuracy(posterior, marks, prompts, responses, owners) -> float:
