@@ -197,6 +197,9 @@ def test_a_watermark_names_the_owner_and_a_model_without_names_none(toy, tmp_pat
     after = models["original"](torch.tensor([prompts[0] + responses[0][:-1]]))[0, -1]
     end = len(responses[0]) - 1
     assert torch.allclose(posterior[0, end], after[marks].softmax(dim=-1), atol=1e-5)
+    full = [responses[0][0]] * (opened.gpt_config.block_size - len(prompts[0]))
+    args = (models["original"], marks, prompts[:1])
+    assert functions.watermark_posterior(*args, [full]).shape[1] == len(full)
 
 
 def test_what_follows_a_mark_adds_nothing():

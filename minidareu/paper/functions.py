@@ -75,11 +75,14 @@ def unmarked(responses: list[list[int]], marks: list[int]) -> list[list[int]]:
 
 @torch.no_grad()
 def watermark_posterior(model, marks, prompts, responses) -> Tensor:
-    """p(mark of each owner | x, y[:t]) among the marks, by a model that learned to write them."""
-    longer = [y + marks[:1] for y in responses]  # a place after the last token
+    """p(mark of each owner | x, y[:t]) among the marks, by a model that learned to write them. Of a
+    response that fills the context the last token is not read."""
+    most = model.block_size - 1
+    read = [y[: most - len(x)] for x, y in zip(prompts, responses, strict=True)]
+    longer = [y + marks[:1] for y in read]  # a place after the last token
     batch = pack(prompts, longer, model.device)
     logits = model.logits(response_hidden(model, batch))  # (B, longest + 1, V)
-    return constant_after_end(logits[:, :, marks].softmax(dim=-1), responses)
+    return constant_after_end(logits[:, :, marks].softmax(dim=-1), read)
 
 
 @torch.no_grad()
