@@ -36,6 +36,7 @@ def test_the_modules_of_each_stage():
     assert modules(dareu.unlearn) == {"dareu", "rl", *low}
     assert modules(dareu_plus.unlearn) == {
         "beyond.dareu_plus",
+        "beyond.beginnings",
         "beyond.evidence",
         "dareu",
         "rl",
