@@ -11,8 +11,8 @@ import torch
 from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
 from minidareu.beyond.added import AddedClassifier, forget_attribution, splice, spliced_loss
-from minidareu.beyond.controls import controlled
 from minidareu.beyond.beginnings import beginning
+from minidareu.beyond.controls import controlled
 from minidareu.beyond.evidence import evidence, position_mean, token_returns
 from minidareu.beyond.exact import exact_attribution
 from minidareu.run.flags import Config

@@ -35,8 +35,8 @@ def test_the_modules_of_each_stage():
     assert modules(train_classifier) == {"attribution", *low}
     assert modules(dareu.unlearn) == {"dareu", "rl", *low}
     assert modules(dareu_plus.unlearn) == {
-        "beyond.dareu_plus",
         "beyond.beginnings",
+        "beyond.dareu_plus",
         "beyond.evidence",
         "dareu",
         "rl",

@@ -265,7 +265,7 @@ def pick_device(name: str) -> str:
         raise InputError(f"--device {device}: not there; use {' or '.join(usable)}, or auto")
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cuda.enable_mem_efficient_sdp(False)  # adds up in any order
+        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its gradients vary
         torch.use_deterministic_algorithms(True, warn_only=True)
     return device
 
