@@ -53,7 +53,7 @@ STAGES = {
         grid({"--plus-retain-batch": [16, 32]}),
         grid({"--plus-updates": [64, 128]}),
     ],
-    "scrn": [grid({"--scrn-lr": [1e-2, 1e-1, 1.0]})],
+    "scrn": [grid({"--scrn-lr": [1e-2, 1e-1, 3e-1, 1.0]})],
 }
 
 
@@ -81,11 +81,12 @@ def search_cells(method, cells, out, workers, flags):
     # The models of the first cell are taken over by all others.
     results = run_all({k: job for k, job in jobs.items() if not job.reuse}, workers)
     results |= run_all({k: job for k, job in jobs.items() if job.reuse}, workers)
-    return [[results[folder]["models"][method]["tow"] for folder in own] for own in runs]
+    tow = {folder: result["models"][method]["tow"] for folder, result in results.items()}
+    return [[round(tow[folder], 3) for folder in own] for own in runs]  # a smaller gap is none
 
 
 def search_stages(method, out, workers, flags):
-    """{"chosen": {flag: value} of the highest mean ToW, "grid": every cell that was tried}."""
+    """{"chosen": {flag: value} of the highest mean ToW, of several the first; "grid": all cells}."""
     best, tried = {"flags": {}, "tow": []}, []
     for stage in STAGES[method]:
         cells = [best["flags"] | cell for cell in stage]
