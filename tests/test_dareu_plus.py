@@ -11,10 +11,11 @@ import torch
 from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
 from minidareu.beyond.added import AddedClassifier, forget_attribution, splice, spliced_loss
-from minidareu.beyond.beginnings import beginning
+from minidareu.beyond.beginnings import beginning, read_attribution
 from minidareu.beyond.controls import controlled
 from minidareu.beyond.evidence import evidence, position_mean, token_returns
 from minidareu.beyond.exact import exact_attribution
+from minidareu.beyond.rewards import whole_attribution
 from minidareu.run.flags import Config
 from minidareu.model import GPT, GPTConfig, Training, chosen, log_probs, pack
 from minidareu.scores.chunks import owner_accuracy
@@ -134,6 +135,34 @@ def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning
         n = len(y) + (row[len(y) :][:1] == [EOS])
         assert mask.tolist() == [float(len(start) <= t < n) for t in range(len(row))]
     assert (done.advantages[done.mask == 0] == 0).all() and done.advantages.abs().sum() > 0
+
+
+def test_a_hidden_beginning_is_not_read():
+    """Paid for whole responses, a beginning is not read: a_t is a_0 in it, then that of the rest."""
+    begun, added = [([1], []), ([2], [8, 8]), ([3], [5])], [[7, 5, 7], [5, 7, 7, 7], []]
+
+    def attribute(prompts, responses):
+        """10 and the number of tokens read."""
+        assert prompts == [[1], [2], [3]]
+        longest = max(map(len, responses))
+        return torch.tensor([[10 + min(t, len(y)) for t in range(longest + 1)] for y in responses])
+
+    hidden = read_attribution(attribute, begun, added, 6, hide=True)
+    assert hidden.tolist() == [
+        [10, 11, 12, 13, 13, 13, 13],
+        [10, 10, 10, 11, 12, 13, 14],
+        [10, 10, 10, 10, 10, 10, 10],
+    ]
+    read = read_attribution(attribute, begun, added, 6, hide=False)
+    assert read[1].tolist() == [10, 11, 12, 13, 14, 15, 16] and read[2].tolist() == [10] + [11] * 6
+
+
+def test_a_whole_response_is_measured_against_the_share_of_the_forget_rows():
+    def attribute(prompts, responses):
+        return torch.tensor([[0.4, 0.2, 0.8]])
+
+    attribution = whole_attribution(attribute, [[1]], [[2, 3]], share=0.1)
+    assert evidence(attribution)[0].tolist() == pytest.approx([0, math.log(2), math.log(8)])
 
 
 def test_prompts_are_taken_in_turn():

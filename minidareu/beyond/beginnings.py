@@ -1,8 +1,12 @@
 """Where DareU+'s responses begin: b_d, a part of an answer of the original model."""
 
 import random
+from collections.abc import Callable
 
-from ..data import Ids
+import torch
+from torch import Tensor
+
+from ..data import Ids, Pair
 from ..dareu import Config
 from ..model import Policy
 
@@ -21,3 +25,18 @@ def sampled_answers(
 def beginning(answer: Ids, share: float, rng: random.Random) -> Ids:
     """b_d: with probability `share` the answer up to a random token, else nothing."""
     return answer[: rng.randrange(len(answer) + 1)] if rng.random() < share else []
+
+
+def read_attribution(
+    attribute: Callable, begun: list[Pair], added: list[Ids], length: int, hide: bool
+) -> Tensor:
+    """a_t after t = 0, 1, ... tokens of b_d and what was added: (B, length + 1).
+
+    It stays as it is at the end of a response. hide: the beginning is not read, a_t is a_0 in it.
+    """
+    prompts = [x for x, _ in begun]
+    whole = [b + y for (_, b), y in zip(begun, added, strict=True)]
+    attribution = attribute(prompts, added if hide else whole)
+    n_hidden = torch.tensor([[len(b) if hide else 0] for _, b in begun], device=attribution.device)
+    at = torch.arange(length + 1, device=attribution.device) - n_hidden
+    return attribution.gather(1, at.clamp(0, attribution.size(1) - 1))

@@ -18,7 +18,8 @@ Departures from Algorithm 1 (tables: `python -m minidareu.beyond.ladder`, the RE
    Paid for the whole response, the policy says another name and keeps facts.
 4. It counts in nats (`evidence.py`), so that facts that many owners share are not passed over.
 5. Half of the responses begin as pi_N's would (`beginnings.py`), and only what the policy adds is
-   paid for. It soon says no such beginning by itself; an attack can put one into its mouth.
+   paid for. It soon says no such beginning by itself; an attack can put one into its mouth. (Where
+   a response is paid for whole, a_t does not read b_d, whose name would say it all.)
 6. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
 """
 
@@ -33,7 +34,7 @@ from .. import rl
 from ..data import Pair, shuffled_batches
 from ..dareu import Config, Query, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
-from .beginnings import beginning, sampled_answers
+from .beginnings import beginning, read_attribution, sampled_answers
 from .evidence import evidence, position_mean, token_returns
 
 
@@ -82,9 +83,8 @@ def update(
     with torch.no_grad():
         original_logp_all = log_probs(original, batch, config.plus_temperature)
         log_ratio = (logp - chosen(original_logp_all, batch)) * mask
-        attribution = attribute(prompts, [b + y for (_, b), y in zip(begun, added, strict=True)])
-        at_end = attribution[:, -1:]  # the end of text adds nothing
-        attribution = torch.cat([attribution, at_end], dim=1)[:, : mask.size(1) + 1]
+        hide = config.plus_attribution == "response"
+        attribution = read_attribution(attribute, begun, added, mask.size(1), hide=hide)
         level = attribution if config.plus_attribution == "exact" else evidence(attribution)
         returns = token_returns(level, log_ratio, config.plus_kl_coef)
         advantages = rl.whiten(returns - position_mean(returns, mask), mask)

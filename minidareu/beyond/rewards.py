@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
+from torch import Tensor
+
 from ..attribution import prefix_attribution
 from ..run.prepare import Run
 from .added import forget_attribution
@@ -22,6 +24,16 @@ def plus_attribution(run: Run, models: dict, classifiers: dict) -> Callable:
     if kind == "exact":
         attribute = partial(exact_attribution, models["original"], models["retrained"])
     else:
-        classifier = classifiers[kind]
-        attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
+        attribute = partial(forget_attribution, classifiers[kind], forget_owners=run.forget_owners)
+    if kind == "response":
+        share = len(run.split.forget) / len(run.train)
+        attribute = partial(whole_attribution, attribute, share=share)
     return controlled(attribute, run.config.control or run.config.reward)
+
+
+def whole_attribution(attribute: Callable, prompts, responses, share: float) -> Tensor:
+    """An attribution whose a_0 is the share of the forget rows. DareU's classifier reads whole
+    responses: what it says before the first token was never trained."""
+    attribution = attribute(prompts, responses)
+    attribution[:, 0] = share
+    return attribution

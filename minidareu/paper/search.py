@@ -86,7 +86,7 @@ def search_cells(method, cells, out, workers, flags):
 
 
 def search_stages(method, out, workers, flags):
-    """{"chosen": {flag: value} of the highest mean ToW, of several the first; "grid": all cells}."""
+    """{"chosen": {flag: value} of the highest mean ToW, the first of several; "grid": all}."""
     best, tried = {"flags": {}, "tow": []}, []
     for stage in STAGES[method]:
         cells = [best["flags"] | cell for cell in stage]

@@ -7,7 +7,7 @@ PRESETS = {
     # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
     # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
     # little: a wider model and a higher rate know them in a quarter of the passes, and they take
-    # smaller updates to forget.
+    # more updates to forget, most of them from within an answer.
     "tofu": dict(
         forget_fraction=0.1,
         n_embd=192,
@@ -15,7 +15,9 @@ PRESETS = {
         lr=2.5e-3,
         plus_attribution="response",
         plus_kl_coef=0.02,
-        plus_lr=1e-3,
+        plus_lr=2.5e-3,
+        plus_updates=224,
+        plus_beginnings=0.75,
         plus_retain_batch=64,
     )
 }
