@@ -9,7 +9,7 @@ from minidareu.files import InputError
 from minidareu.report.markdown import spread, table
 from minidareu.run import pool
 from minidareu.paper import search
-from minidareu.paper.tables import RUNS
+from minidareu.paper.tables import RUNS, TABLES
 
 SCORES = "forget retain test tow attribution fact_recall name_kept perplexity".split()
 
@@ -178,3 +178,12 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     assert cell["tow"] == pytest.approx([tow(4e-4, 8, seed) for seed in search.SEEDS])
     search.search(["npo"], tmp_path, 2)
     assert json.loads((tmp_path / "search.json").read_text())["methods"] == found, "others stay"
+
+
+def test_what_a_method_costs_is_of_a_run_that_makes_it():
+    """Methods are taken over with the models: so the run that lends these has none of the methods."""
+    for run, model in TABLES["table4"].rows.values():
+        if model not in ("original", "retrained"):
+            assert RUNS[run].flags == ["--methods", model]
+            flags = RUNS[RUNS[run].base].flags
+            assert model not in flags[flags.index("--methods") + 1].split(",")
