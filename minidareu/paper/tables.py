@@ -125,6 +125,15 @@ def size_rows(model):
     return {"half": ("half", model), "as many": ("main", model), "twice": ("twice", model)}
 
 
+def cost_rows():
+    """Rows of Table 4: the language models of one run, and each method of a run of its own."""
+    rows = rows_of("alone", PAPER, OURS)
+    for label, (run, model) in rows.items():
+        if model not in ("original", "retrained"):
+            rows[label] = (f"{run}, {model}", model)
+    return rows
+
+
 CONTROLS = {
     "DareU, constant reward": ("constant", "dareu"),
     "DareU+, constant reward": ("constant", "dareu_plus"),
@@ -135,7 +144,6 @@ ABSTRACTS_ROWS = {
     "DareU, constant reward": ("abstracts, constant", "dareu"),
     "DareU+, constant reward": ("abstracts, constant", "dareu_plus"),
 }
-ALONE = {model: (f"alone, {model}", model) for model in (PAPER | OURS).values()}
 OURS_TOO = ["fact recall", "name kept", "perplexity"]
 
 
@@ -193,10 +201,7 @@ TABLES = {
     "table4": Table(
         "Table 4: what it costs",
         "How long does each method take, and how much memory (each in a process of its own)?",
-        {
-            label: ("alone", model) if label in ("original", "retraining") else ALONE[model]
-            for label, model in (PAPER | OURS).items()
-        },
+        cost_rows(),
         ["seconds", "of retraining", "by the cost model", "memory, MB"],
     ),
     "table8": Table(
