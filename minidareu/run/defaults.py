@@ -7,7 +7,7 @@ PRESETS = {
     # TOFU's authors share no names: only the forget rows contain these, so forgetting an author
     # includes the name, and DareU+ too rewards the whole response. Its answers are long and share
     # little: a wider model and a higher rate know them in a quarter of the passes, and they take
-    # more updates to forget, most of them from within an answer.
+    # more updates to forget, in which most responses begin within an answer.
     "tofu": dict(
         forget_fraction=0.1,
         n_embd=192,
