@@ -56,8 +56,8 @@ def read_flags(argv):
         raise InputError("--lora-rank, --lora-dropout: give at least 0, and for dropout below 1")
     if options.lora_rank == 0 and (options.merge or process().num_processes > 1):
         raise InputError("--lora-rank 0: has no adapters to merge, and wants one process")
-    others = [config.value == "network", config.second_retrained, config.from_run]
-    if "scrn" in config.methods.split(",") or any(others):
+    others = ["scrn" in config.methods, config.value == "network"]
+    if any([*others, config.second_retrained, config.from_run]):
         flags = "--methods scrn, --value network, --second-retrained, --from"
         raise InputError(f"{flags}: for the small GPT alone; leave it out")
     return options, config
@@ -109,9 +109,8 @@ def main(argv=None):
         run.device = str(process().device)
     if not first:  # the others work in a folder that is thrown away
         run.config.reuse, run.folder = config.reuse or str(run.folder), Path(tempfile.mkdtemp())
-    policies = {"original": load_policy(place, run, options)}
-    if options.retrained:
-        policies["retrained"] = load_policy(options.retrained, run, options)
+    places = {"original": place, "retrained": options.retrained}
+    policies = {name: load_policy(at, run, options) for name, at in places.items() if at}
     stages = language_models(run, options, policies)
     with open_folder(run), redirect_stdout(sys.stdout if first else None):
         states = unlearn_and_measure(run, {}, stages, partial(model_of, policies))

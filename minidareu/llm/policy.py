@@ -5,10 +5,10 @@ is an adapter in it (LoRA, Hu et al. 2022), so a snapshot copies some megabytes,
 """
 
 import copy
-import itertools
+import uuid
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,8 +20,6 @@ from ..data import Ids
 from ..model import GPTConfig, pad, room
 from .processes import average_gradients, gather_rows, own_rows, process
 
-SERIAL = itertools.count()  # of the names of adapters
-
 
 @dataclass
 class Base:
@@ -32,16 +30,14 @@ class Base:
     config: GPTConfig  # its sizes
     checkpointing: bool = False  # states are computed twice, so that fewer are kept
     dropout: bool = False  # in fine-tuning alone, so that PPO's ratio begins at 1
-    policies: weakref.WeakSet = field(default_factory=weakref.WeakSet)
 
     def use(self, name: str) -> None:
         """Make this adapter the one that is computed with."""
         if self.peft:
+            before = [(p, p.requires_grad) for p in self.model.parameters()]
             self.peft.set_adapter(name)
-            # peft froze all others; the gradient of a loss of theirs may be on its way.
-            for policy in self.policies:
-                for p in policy.parameters():
-                    p.requires_grad_(policy.trains)
+            for p, trains in before:  # peft froze all others; their gradient may be on its way
+                p.requires_grad_(trains)
 
     def drop(self, name: str) -> None:
         """Leave out this adapter, which no policy has any more."""
@@ -53,16 +49,15 @@ class LLM:
     """A model of a run, with all that `model.Policy` asks for."""
 
     def __init__(self, base: Base, name: str = "start", trains: bool = False):
-        self.base, self.name, self.trains = base, name, trains
+        self.base, self.name = base, name
         self.config, self.width = base.config, base.config.n_embd
         self.block_size, self.device = base.config.block_size, base.model.device
-        named = base.model.named_parameters()
-        own = [(n, p) for n, p in named if not base.peft or f".{name}." in n]
-        self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
-        base.policies.add(self)
-        base.use(name)
+        parts = [(n.split(f".{name}."), p) for n, p in base.model.named_parameters()]
+        self.weights = {".".join(n): p for n, p in parts if len(n) == 2 or not base.peft}
+        for p in self.parameters():
+            p.requires_grad_(trains)
         if trains:
-            average_gradients(self.weights.values())
+            average_gradients(self.parameters())
 
     def hidden(self, idx: Tensor, depth: float = 1.0) -> Tensor:
         """Last hidden states, or those after this share of the blocks: idx (B, L) -> (B, L, C).
@@ -95,21 +90,19 @@ class LLM:
         self.base.model.eval()
         limits, own = room(self, prompts, max_new_tokens), own_rows(prompts)
         idx = pad([x[::-1] for x in own], value=eos_id, device=self.device).flip(1)
-        length = torch.tensor([len(x) for x in own], device=self.device)[:, None]
-        text = torch.arange(idx.size(1), device=self.device) >= idx.size(1) - length
+        text = pad([[1] * len(x) for x in own], device=self.device).flip(1)
         sampling = {"temperature": temperature, "top_k": 0} if temperature else {}
         ends = {"eos_token_id": eos_id, "pad_token_id": eos_id, "max_new_tokens": max(1, *limits)}
         how = GenerationConfig(do_sample=temperature > 0, **sampling, **ends)
         seed = int(torch.randint(2**31, ()))  # the same in all processes; their draws are not
         with torch.random.fork_rng():
             torch.manual_seed(seed + process().process_index)
-            out = self.base.model.generate(idx, attention_mask=text.long(), generation_config=how)
+            out = self.base.model.generate(idx, attention_mask=text, generation_config=how)
         responses = gather_object(out[:, idx.size(1) :].tolist())[: len(prompts)]
         cut = [y[:most] for y, most in zip(responses, limits, strict=True)]
         return [y[: y.index(eos_id)] if eos_id in y else y for y in cut]
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Those that are trained: an adapter's, or all."""
         return iter(self.weights.values())
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -129,10 +122,9 @@ class LLM:
 
     def copy(self, trains: bool, name: str = "") -> "LLM":
         """An adapter of the same weights; where all parameters are trained, another model."""
-        base, name = self.base, name or f"copy{next(SERIAL)}"
+        base, name = self.base, name or uuid.uuid4().hex
         if not base.peft:
-            model = copy.deepcopy(base.model).requires_grad_(trains)
-            return LLM(replace(base, model=model), name, trains)
+            return LLM(replace(base, model=copy.deepcopy(base.model)), name, trains)
         base.peft.add_adapter(name, copy.deepcopy(base.peft.peft_config[self.name]))
         made = LLM(base, name, trains)
         made.load_state_dict(self.weights)

@@ -7,8 +7,8 @@ and the same loss, of the whole batch. The mean of their gradients is the gradie
 import functools
 
 import torch
-import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
@@ -39,11 +39,5 @@ def gather_rows(own: Tensor, n_rows: int) -> Tensor:
 
 def average_gradients(parameters) -> None:
     """From now on each gradient of these is the mean over the processes."""
-
-    def mean(grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        dist.all_reduce(grad)
-        return grad / process().num_processes
-
     for p in parameters if process().num_processes > 1 else []:
-        p.register_hook(mean)
+        p.register_hook(lambda grad: reduce(grad.contiguous(), reduction="mean"))

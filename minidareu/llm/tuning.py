@@ -19,8 +19,8 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> None:
     """
     torch.manual_seed(training.seed)
     rng, lengths = random.Random(training.seed), [len(x) + len(y) for x, y in rows]
-    passes = [batches(lengths, training.batch_size, rng) for _ in range(training.epochs or 1)]
-    steps = [batch for one_pass in passes for batch in one_pass]
+    size, n_passes = training.batch_size, training.epochs or 1
+    steps = [batch for _ in range(n_passes) for batch in batches(lengths, size, rng)]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=training.lr, weight_decay=0)
     policy.base.dropout = True
     for step, batch in enumerate(tqdm(steps, **bar)):
