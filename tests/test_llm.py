@@ -127,7 +127,6 @@ def test_sampling_follows_the_softmax_at_its_temperature_and_the_seed(llama):
 @pytest.mark.parametrize("flags", [{}, {"retain_updates": "joint"}, {"algorithm": "reinforce"}])
 def test_updates_are_those_of_the_librarys_forward_pass(folder, flags):
     policy = moved(untrained(folder))
-    policy.base.use(policy.name)
     plain = Plain(copy.deepcopy(policy.base.model), policy.name)  # whole, adapters too
     log, expected = pieces.unlearn(policy, **flags), pieces.unlearn(plain, **flags)
     for row, other in zip(log, expected, strict=True):

@@ -8,7 +8,7 @@ import copy
 import uuid
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,14 +30,16 @@ class Base:
     config: GPTConfig  # its sizes
     checkpointing: bool = False  # states are computed twice, so that fewer are kept
     dropout: bool = False  # in fine-tuning alone, so that PPO's ratio begins at 1
+    policies: weakref.WeakSet = field(default_factory=weakref.WeakSet)
 
     def use(self, name: str) -> None:
         """Make this adapter the one that is computed with."""
         if self.peft:
-            before = [(p, p.requires_grad) for p in self.model.parameters()]
             self.peft.set_adapter(name)
-            for p, trains in before:  # peft froze all others; their gradient may be on its way
-                p.requires_grad_(trains)
+            # peft froze all others; the gradient of a loss of theirs may be on its way.
+            for policy in self.policies:
+                for p in policy.parameters():
+                    p.requires_grad_(policy.trains)
 
     def drop(self, name: str) -> None:
         """Leave out this adapter, which no policy has any more."""
@@ -49,13 +51,13 @@ class LLM:
     """A model of a run, with all that `model.Policy` asks for."""
 
     def __init__(self, base: Base, name: str = "start", trains: bool = False):
-        self.base, self.name = base, name
+        self.base, self.name, self.trains = base, name, trains
         self.config, self.width = base.config, base.config.n_embd
         self.block_size, self.device = base.config.block_size, base.model.device
         parts = [(n.split(f".{name}."), p) for n, p in base.model.named_parameters()]
         self.weights = {".".join(n): p for n, p in parts if len(n) == 2 or not base.peft}
-        for p in self.parameters():
-            p.requires_grad_(trains)
+        base.policies.add(self)
+        base.use(name)
         if trains:
             average_gradients(self.parameters())
 
@@ -124,7 +126,8 @@ class LLM:
         """An adapter of the same weights; where all parameters are trained, another model."""
         base, name = self.base, name or uuid.uuid4().hex
         if not base.peft:
-            return LLM(replace(base, model=copy.deepcopy(base.model)), name, trains)
+            model = copy.deepcopy(base.model).requires_grad_(trains)
+            return LLM(replace(base, model=model), name, trains)
         base.peft.add_adapter(name, copy.deepcopy(base.peft.peft_config[self.name]))
         made = LLM(base, name, trains)
         made.load_state_dict(self.weights)
