@@ -56,8 +56,8 @@ def read_flags(argv):
         raise InputError("--lora-rank, --lora-dropout: give at least 0, and for dropout below 1")
     if options.lora_rank == 0 and (options.merge or process().num_processes > 1):
         raise InputError("--lora-rank 0: has no adapters to merge, and wants one process")
-    others = ["scrn" in config.methods, config.value == "network"]
-    if any([*others, config.second_retrained, config.from_run]):
+    others = [config.value == "network", config.second_retrained, config.from_run]
+    if "scrn" in config.methods.split(",") or any(others):
         flags = "--methods scrn, --value network, --second-retrained, --from"
         raise InputError(f"{flags}: for the small GPT alone; leave it out")
     return options, config

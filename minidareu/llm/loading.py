@@ -1,7 +1,6 @@
 """A causal language model and its tokenizer, from a folder or the hub."""
 
 from argparse import Namespace
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from .policy import LLM, Base
 
 ADAPTER = "adapter_config.json"  # of a folder that peft has written
 MEND = "check the name; without a network, name a folder that holds a causal language model"
+READ_ERRORS = (OSError, ValueError, KeyError, ImportError)  # of transformers, for what is not there
 
 
 class LLMTokenizer:
@@ -53,25 +53,21 @@ def gguf_file(place: str) -> dict:
     return {"gguf_file": files[0].name} if files else {}
 
 
-@contextmanager
-def reading(place: str):
-    """What is wrong with a model, in one line: raises InputError for an error of transformers."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError) as e:
-        lines = str(e).strip().splitlines() or [type(e).__name__]
-        raise InputError(f"--model {place}: {lines[0][:200].rstrip('.')}; {MEND}") from None
-    except (MemoryError, RuntimeError):  # the allocator's
-        raise InputError(f"--model {place}: too large for the memory; try --bf16") from None
+def refuse(place: str, error: Exception) -> InputError:
+    """One line for an error of transformers."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InputError(f"--model {place}: {lines[0][:200].rstrip('.')}; {MEND}")
 
 
 def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
     """Raises InputError for one that is not there, or lacks what is asked of it."""
-    with reading(place):
+    try:
         if (Path(place) / ADAPTER).exists():
             place = PeftConfig.from_pretrained(place).base_model_name_or_path
         tokenizer = AutoTokenizer.from_pretrained(place, **gguf_file(place))
         config = AutoConfig.from_pretrained(place, **gguf_file(place))
+    except READ_ERRORS as e:
+        raise refuse(place, e) from None
     if tokenizer.eos_token_id is None:
         raise InputError(f"--model {place}: its tokenizer has no end of text; set its eos_token")
     if chat and not tokenizer.chat_template:
@@ -82,10 +78,14 @@ def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
 def read_model(place: str, bf16: bool):
     """A model of transformers; an adapter is added to its model's weights. Raises InputError."""
     dtype = torch.bfloat16 if bf16 else torch.float32
-    with reading(place):
+    try:
         if (Path(place) / ADAPTER).exists():
             return AutoPeftModelForCausalLM.from_pretrained(place, dtype=dtype).merge_and_unload()
         return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
+    except READ_ERRORS as e:
+        raise refuse(place, e) from None
+    except (MemoryError, RuntimeError):  # the allocator's
+        raise InputError(f"--model {place}: too large for the memory; try --bf16") from None
 
 
 def load_policy(place: str, run: Run, options: Namespace) -> LLM:
@@ -94,25 +94,31 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
     sizes = model.config.get_text_config()
     longest = getattr(sizes, "max_position_embeddings", None) or block_size
     if longest < block_size:
-        mend = f"shorten them, or add --truncate --block-size {longest}"
-        need = f"reads {longest} tokens, and the rows need {block_size}"
-        raise InputError(f"--model {place}: {need}; {mend}")
+        raise InputError(
+            f"--model {place}: reads {longest} tokens, and the rows need {block_size}; shorten "
+            f"them, or add --truncate --block-size {longest}"
+        )
     model.generation_config = GenerationConfig()  # none of the model's own penalties or cuts
     model.config.quantization_config = None  # a GGUF file's; the weights are whole again
     model.to(run.device).requires_grad_(options.lora_rank == 0)
+    idx = torch.arange(1, 9, device=model.device)[None]
     with torch.no_grad():
-        out = model(torch.arange(1, 9, device=model.device)[None], output_hidden_states=True)
-        logits = model.get_output_embeddings()(out.hidden_states[-1])
-    if not torch.allclose(logits, out.logits, atol=1e-3, rtol=1e-3):
-        raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
+        states = model.base_model(input_ids=idx).last_hidden_state
+        logits = model.get_output_embeddings()(states)
+        if not torch.allclose(logits, model(input_ids=idx).logits, atol=1e-3, rtol=1e-3):
+            raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
     base = Base(model, None, GPTConfig(sizes.vocab_size, block_size, *shape), options.checkpointing)
     if options.lora_rank:
         torch.manual_seed(run.config.seed)
-        how: dict = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-        r, alpha, dropout = options.lora_rank, options.lora_alpha, options.lora_dropout
-        lora = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, **how)
+        lora = LoraConfig(
+            r=options.lora_rank,
+            lora_alpha=options.lora_alpha,
+            lora_dropout=options.lora_dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
         base.peft = get_peft_model(model, lora, adapter_name="start")
     return LLM(base)

@@ -5,7 +5,7 @@ is an adapter in it (LoRA, Hu et al. 2022), so a snapshot copies some megabytes,
 """
 
 import copy
-import uuid
+import itertools
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,8 @@ from transformers import GenerationConfig
 from ..data import Ids
 from ..model import GPTConfig, pad, room
 from .processes import average_gradients, gather_rows, own_rows, process
+
+SERIAL = itertools.count()  # of the names of adapters
 
 
 @dataclass
@@ -54,8 +56,9 @@ class LLM:
         self.base, self.name, self.trains = base, name, trains
         self.config, self.width = base.config, base.config.n_embd
         self.block_size, self.device = base.config.block_size, base.model.device
-        parts = [(n.split(f".{name}."), p) for n, p in base.model.named_parameters()]
-        self.weights = {".".join(n): p for n, p in parts if len(n) == 2 or not base.peft}
+        named = base.model.named_parameters()
+        own = [(n, p) for n, p in named if not base.peft or f".{name}." in n]
+        self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
         base.policies.add(self)
         base.use(name)
         if trains:
@@ -105,6 +108,7 @@ class LLM:
         return [y[: y.index(eos_id)] if eos_id in y else y for y in cut]
 
     def parameters(self) -> Iterator[nn.Parameter]:
+        """Those that are trained: an adapter's, or all."""
         return iter(self.weights.values())
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -124,7 +128,7 @@ class LLM:
 
     def copy(self, trains: bool, name: str = "") -> "LLM":
         """An adapter of the same weights; where all parameters are trained, another model."""
-        base, name = self.base, name or uuid.uuid4().hex
+        base, name = self.base, name or f"copy{next(SERIAL)}"
         if not base.peft:
             model = copy.deepcopy(base.model).requires_grad_(trains)
             return LLM(replace(base, model=model), name, trains)
