@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -108,6 +110,25 @@ def test_ctrl_c_ends_the_runs_at_work_and_no_other_begins(toy, tmp_path):
             assert not any(str(tmp_path).encode() in line for line in lines)
     assert process.returncode == 130 and b"interrupted" in told
     assert not (tmp_path / "run2").exists() and not (tmp_path / "run3").exists()
+
+
+def test_ctrl_c_ends_a_wait_that_it_does_not_wake():
+    """A signal that another thread takes, or that comes just before a wait, wakes no lock."""
+    future, before = Future(), signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt():
+        time.sleep(0.3)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        time.sleep(10)
+        future.set_result(None)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(pool.as_they_end([future]))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not future.done()
 
 
 class Interrupted(dict):

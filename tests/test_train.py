@@ -214,7 +214,8 @@ def test_ctrl_c_ends_with_one_line(tiny, tmp_path):
     assert results(tmp_path / "run")["models"] == results(out)["models"]
 
 
-def test_ctrl_c_ends_what_is_trained_side_by_side(tiny, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_kill_end_what_is_trained_side_by_side(tiny, tmp_path, ending):
     argv, _ = tiny
     folder = tmp_path / "run"
     process = command(*argv, "--epochs", "9999", "--out", folder, OMP_NUM_THREADS="2")
@@ -222,8 +223,8 @@ def test_ctrl_c_ends_what_is_trained_side_by_side(tiny, tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(4)  # the workers are at work
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    process.send_signal(ending)  # to the parent alone
+    _, stderr = process.communicate(timeout=30)  # until its workers, which print too, have ended
     assert process.returncode == 130 and "interrupted" in stderr
     assert stderr.strip().count("\n") == 0, stderr
 

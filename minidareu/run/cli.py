@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 
 from ..files import InputError
@@ -49,7 +50,8 @@ def split_flags(text):
 def run_main(main, name):
     """Run `main` as a program.
 
-    Bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is 130.
+    Bad input, or a file that can't be written, is one line and exit status 2; Ctrl-C is 130, and so
+    is `kill`, so that what was started side by side ends with it.
     Characters that the terminal or the file of the output lacks are printed as question marks.
     """
     for which in ("stdout", "stderr"):
@@ -58,6 +60,7 @@ def run_main(main, name):
             setattr(sys, which, open(os.devnull, "w"))
         elif hasattr(stream, "reconfigure"):  # a notebook's can't, and need not
             stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except (InputError, OSError) as e:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -76,6 +76,8 @@ def run(job: Job, threads: int = 1, stop: Event | None = None) -> dict:
             while process.poll() is None:
                 if stop and stop.is_set():
                     process.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=5)
                 time.sleep(0.1)
             status = process.returncode
         if status:
@@ -96,7 +98,7 @@ def run_all(jobs: dict, workers: int) -> dict:
     with ThreadPoolExecutor(workers) as pool:
         try:
             futures = {pool.submit(run, job, threads, stop): name for name, job in jobs.items()}
-            for future in as_completed(futures):
+            for future in as_they_end(futures):
                 results[futures[future]] = future.result()
                 models = results[futures[future]]["models"]
                 tow = max(s["tow"] or 0 for name, s in models.items() if name != "retrained")
@@ -111,6 +113,18 @@ def run_all(jobs: dict, workers: int) -> dict:
             raise
     bar.close()
     return results
+
+
+def as_they_end(futures) -> Iterator:
+    """Each future once it has ended.
+
+    Python can miss a Ctrl-C that comes just as a wait begins, until that wait is over: so each
+    wait is short.
+    """
+    pending = set(futures)
+    while pending:
+        ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+        yield from ended
 
 
 def threads_each(workers: int) -> int:
@@ -162,7 +176,7 @@ def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
         try:
             with nullcontext() if own else hidden_script():
                 futures = {pool.submit(*job): name for name, job in jobs.items()}
-            for future in as_completed(futures):
+            for future in as_they_end(futures):
                 yield futures[future], future.result()
         except InputError:
             pool.shutdown(cancel_futures=True)
