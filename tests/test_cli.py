@@ -1,4 +1,5 @@
 import errno
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -147,8 +148,10 @@ def test_a_command_runs_in_a_notebook(monkeypatch):
     streams = [NotebookStream(), NotebookStream()]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
+    before = signal.getsignal(signal.SIGTERM)
     run_main(lambda: print("fine"), "it")
     assert streams[0].text == "fine\n"
+    assert signal.getsignal(signal.SIGTERM) == before, "the notebook goes on"
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])

@@ -60,7 +60,7 @@ def run_main(main, name):
             setattr(sys, which, open(os.devnull, "w"))
         elif hasattr(stream, "reconfigure"):  # a notebook's can't, and need not
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except (InputError, OSError) as e:
@@ -69,3 +69,5 @@ def run_main(main, name):
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from what it has saved", file=sys.stderr)
         sys.exit(130)
+    finally:  # a notebook goes on
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

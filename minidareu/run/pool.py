@@ -75,7 +75,7 @@ def run(job: Job, threads: int = 1, stop: Event | None = None) -> dict:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
             while process.poll() is None:
                 if stop and stop.is_set():
-                    process.terminate()
+                    process.terminate()  # time to end what it has started, before the next one
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=5)
                 time.sleep(0.1)
