@@ -16,11 +16,9 @@ from functools import partial
 from tqdm import tqdm
 
 from minidareu import baselines, dareu, newton
-from minidareu.attribution import OwnerClassifier, prefix_attribution, train_classifier
+from minidareu.attribution import forget_attribution, prefix_attribution, train_classifier
 from minidareu.beyond import dareu_plus, rewards
-from minidareu.beyond.added import AddedClassifier, forget_attribution, spliced_loss
 from minidareu.beyond.controls import controlled
-from minidareu.beyond.exact import exact_attribution
 from minidareu.data import load_records, response_text
 from minidareu.model import GPT
 from minidareu.report.details import N_ALONG, spread_rows
@@ -58,13 +56,15 @@ def unlearn_and_measure(run, start, stages, model_of):
     print_data(run)
 
     # 2. The original model reads all owners, the retrained model all but the forget owners.
-    # 3. The classifiers: DareU's reads a whole response, DareU+'s what it adds to its prompt.
-    states = trained_stages(run, {**stages, **owner_classifiers(run)})
+    # 3. The attribution classifier: Phase 1 of Algorithm 1.
+    states = trained_stages(run, {**stages, **owner_classifier_stage(run)})
     models = {name: model_of(run, state) for name, state in states.items() if "model" in state}
-    classifiers = classifiers_of(run, states)
+    classifier = new_classifier(run)
+    classifier.load_state_dict(states["classifier"]["classifier"])
+    classifier.requires_grad_(False)
 
     # 4. What every model is measured with.
-    evaluator = make_evaluator(run, models, classifiers)
+    evaluator = make_evaluator(run, models, classifier)
     retrained, evaluations = None, {}
     if run.config.retrained:
         retrained = evaluate_fully(models["retrained"], evaluator)
@@ -79,7 +79,7 @@ def unlearn_and_measure(run, start, stages, model_of):
     log = []
     for name in run.methods:
         states[name] = unlearning_stage(
-            run, name, start, states, models=models, classifiers=classifiers
+            run, name, start, states, models=models, classifier=classifier
         )
         models[name] = model_of(run, states[name])
         evaluations[name] = evaluate_fully(models[name], evaluator, retrained)
@@ -94,10 +94,7 @@ def unlearn_and_measure(run, start, stages, model_of):
     seconds = {name: state["seconds"] for name, state in states.items()}
     kept = sum(state["seconds"] for state in states.values() if state["kept"])
     seconds["total"] = time.perf_counter() - began + kept
-    accuracy = {
-        name: owner_accuracy(classifier, run.labelled(run.split.test))
-        for name, classifier in classifiers.items()
-    }
+    accuracy = owner_accuracy(classifier, run.labelled(run.split.test))
     memory = {name: state.get("memory") for name, state in states.items()}
     keys = {name: state["key"] for name, state in states.items()}
     passes = {name: state["passes"] for name, state in states.items() if "passes" in state}
@@ -152,29 +149,15 @@ def language_models(run):
     return stages
 
 
-def owner_classifiers(run):
-    """{stage: (key, function, *arguments)}: Phase 1 of Algorithm 1, and DareU+'s classifier."""
+def owner_classifier_stage(run):
+    """{stage: (key, function, *arguments)} of the attribution classifier."""
     config, rows = run.config, run.labelled(run.train)
     flags = flags_of(config, ["data", "classifier"])
-    here = inspect.getsource(owner_classifiers)
+    here = inspect.getsource(owner_classifier_stage)
     source = source_digest(train_classifier, train_tokenizer, load_records)
     key = stage_key(flags, rows, source, here)
-    plus_key = stage_key([flags, rows], source, source_digest(spliced_loss), here)
-    whole, added = classifiers_of(run).values()
-    settings, plus_settings = {"order": config.classifier_batches}, {"batch_loss": spliced_loss}
-    training, plus_training = config.classifier_training, config.plus_classifier_training
-    return {
-        "classifier": (key, owner_classifier, "response", whole, rows, training, settings),
-        "classifier_plus": (
-            plus_key,
-            owner_classifier,
-            "added",
-            added,
-            rows,
-            plus_training,
-            plus_settings,
-        ),
-    }
+    training = config.classifier_training
+    return {"classifier": (key, owner_classifier, new_classifier(run), rows, training)}
 
 
 def model_of(run, state):
@@ -184,23 +167,12 @@ def model_of(run, state):
     return model
 
 
-def classifiers_of(run, states=None):
-    """{"response": DareU's classifier, "added": DareU+'s}, untrained or from their stages."""
-    whole, added = new_classifier(run, OwnerClassifier), new_classifier(run, AddedClassifier)
-    if states:
-        whole.load_state_dict(states["classifier"]["response"])
-        added.load_state_dict(states["classifier_plus"]["added"])
-        whole.requires_grad_(False)
-        added.requires_grad_(False)
-    return {"response": whole, "added": added}
-
-
-def unlearning_stage(run, name, start, states, models, classifiers):
+def unlearning_stage(run, name, start, states, models, classifier):
     """Make a copy of the original model forget by a method, or take it from an earlier run."""
     policy = copy.deepcopy(models["original"])
     if start:
         policy.load_state_dict(start[name]["model"])
-    updates, total, source = method_updates(run, name, policy, models, classifiers=classifiers)
+    updates, total, source = method_updates(run, name, policy, classifier)
 
     def make():
         log, snapshots, diverged = [], {}, None
@@ -220,7 +192,7 @@ def unlearning_stage(run, name, start, states, models, classifiers):
         return {**state, "diverged": diverged}
 
     earlier = start[name]["key"] if start else ""
-    parts = ("original", "retrained", "classifier", "classifier_plus")
+    parts = ("original", "classifier")
     before = [states[part]["key"] for part in parts if part in states]
     stages = [name] if name in ("dareu", "dareu_plus") else ["baselines"]
     flags = flags_of(run.config, [*stages, "shared"])
@@ -233,25 +205,24 @@ def unlearning_stage(run, name, start, states, models, classifiers):
     return state
 
 
-def method_updates(run, name, policy, models, classifiers):
+def method_updates(run, name, policy, classifier):
     """A method's generator of updates, how many they are, and a digest of the source it runs."""
     config = run.config
     retain = run.references(run.split.retain)
     if name == "dareu":
-        forget = run.queries(run.request) * config.group_size
-        attribute = rewards.dareu_attribution(run, classifiers)
+        forget = run.queries(run.request)
+        attribute = rewards.dareu_attribution(run, classifier)
         updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=config)
         total = config.dareu_updates(len(forget))
         return updates, total, source_digest(dareu.unlearn, prefix_attribution, controlled)
     if name == "dareu_plus":
         forget = run.queries(run.request)
-        attribute = rewards.plus_attribution(run, models, classifiers)
+        attribute = rewards.plus_attribution(run, classifier)
         updates = dareu_plus.unlearn(
             policy, attribute, forget, retain, limits=run.limits, config=config
         )
-        exact = config.plus_attribution == "exact"
-        function = exact_attribution if exact else forget_attribution
-        return updates, config.plus_updates, source_digest(dareu_plus.unlearn, function, controlled)
+        source = source_digest(dareu_plus.unlearn, forget_attribution, controlled)
+        return updates, config.plus_updates, source
     if name == "scrn":
         eos_id = run.limits["eos_id"]
         updates = newton.unlearn(policy, retain, eos_id, config.scrn_lr, seed=config.seed)

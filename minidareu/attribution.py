@@ -4,27 +4,37 @@ DA(i, y) = p(i | y), the posterior of owner i given a response y alone, by a sma
 is trained on owner labels. Being causal, it gives DA(i, y[:t]) for every t in one pass.
 """
 
-import math
-import random
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from .data import Ids, Labelled, batches
+from .data import Ids, Labelled
 from .files import InputError
-from .model import GPT, GPTConfig, Training, descend, pad
+from .model import GPT, GPTConfig, Training, pad
+from .pretrain import train_until_known
 
 
 class OwnerClassifier(nn.Module):
-    """A causal transformer with a head over owners at every token."""
+    """A causal transformer with a head over owners at every token.
 
-    def __init__(self, vocab_size: int, block_size: int, n_layer: int, n_embd: int, n_owners: int):
+    reads: "response", the response alone, as the paper has it; or "added", a placeholder in the
+    place of each token that the prompt has. A prompt names its owner, so that a response may repeat
+    the name without having been learned from its owner.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        block_size: int,
+        n_layer: int,
+        n_embd: int,
+        n_owners: int,
+        reads: str = "response",
+    ):
         super().__init__()
-        self.start_id = vocab_size  # read before the first token
+        self.start_id = vocab_size  # read before the first token, and in the place of hidden ones
         self.n_owners = n_owners
+        self.reads = reads
         config = GPTConfig(
             vocab_size=vocab_size + 1,
             block_size=block_size + 1,
@@ -40,84 +50,51 @@ class OwnerClassifier(nn.Module):
         return self.head(self.trunk.hidden(idx))
 
     def visible(self, prompt: Ids, response: Ids) -> Ids:
-        """What the classifier reads of a prompt and its response: a start token, the response."""
-        return [self.start_id, *response]
+        """What the classifier reads of a prompt and its response, after a start token."""
+        if self.reads == "response":
+            return [self.start_id, *response]
+        hidden = set(prompt)
+        return [self.start_id, *(self.start_id if y in hidden else y for y in response)]
 
 
-def whole_response_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor) -> Tensor:
-    """L_class: the mean of -log DA_c(i, y*_d). idx (B, L) padded by -1, owner (B,) -> scalar."""
-    last = (idx >= 0).sum(dim=1) - 1
-    logits = classifier(idx.clamp(min=0))[torch.arange(len(idx), device=idx.device), last]
-    return F.cross_entropy(logits, owner)
+def owner_loss(classifier: OwnerClassifier, idx: Tensor, owner: Tensor) -> tuple[Tensor, int, int]:
+    """L_class, the mean of -log DA_c(i, y*_d[:t]) over all t, as the rewards ask after every slice.
 
-
-def classifier_batches(
-    owners: list[int], batch_size: int, order: str, lengths: list[int], rng: random.Random
-) -> list[list[int]]:
-    """Lists of row indices for one pass over the data.
-
-    order "mixed": rows of all owners, of similar length. "owner": a batch is of one owner, and the
-    owners take turns (Algorithm 1, lines 3 and 4).
+    idx (B, L) padded by -1, owner (B,). Returns the loss, the number of responses whose likeliest
+    owner at the last token was the true one, and B.
     """
-    if order == "mixed":
-        return batches(lengths, batch_size, rng)
-    rows_of: dict[int, list[int]] = {owner: [] for owner in sorted(set(owners))}
-    for i in rng.sample(range(len(owners)), len(owners)):
-        rows_of[owners[i]].append(i)
-    rounds = math.ceil(max(map(len, rows_of.values())) / batch_size)
-    turns = []
-    for s in range(rounds):
-        for rows in rows_of.values():
-            batch = rows[s * batch_size : (s + 1) * batch_size]
-            if batch:
-                turns.append(batch)
-    return turns
+    inside = idx >= 0
+    logits = classifier(idx.clamp(min=0))  # (B, L, owners)
+    label = torch.where(inside, owner[:, None], -1)
+    loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), ignore_index=-1)
+    last = inside.sum(dim=1) - 1
+    likeliest = logits[torch.arange(len(idx), device=idx.device), last].argmax(dim=-1)
+    return loss, int((likeliest == owner).sum()), len(idx)
 
 
 def train_classifier(
-    classifier: OwnerClassifier,
-    rows: Labelled,
-    training: Training,
-    order: str = "mixed",
-    batch_loss: Callable = whole_response_loss,
-    **bar: object,
-) -> None:
-    """Phase 1 of Algorithm 1: fit `classifier` in place to the owners of responses.
+    classifier: OwnerClassifier, rows: Labelled, training: Training, **bar: object
+) -> float:
+    """Phase 1 of Algorithm 1: fit `classifier` in place until it knows the owners of responses.
 
-    order: as in `classifier_batches`. batch_loss(classifier, idx, owner): idx (B, L) padded by -1,
-    owner (B,). bar: keywords of tqdm. Raises InputError where the last loss is no number.
+    Returns how many passes it took. Batches mix the owners, as in App. E.1. The rest as
+    `train_until_known`. Raises InputError where the last loss is no number.
     """
     device = classifier.head.weight.device
     torch.manual_seed(training.seed)
-    rng = random.Random(training.seed)
     pairs = zip(rows.prompts, rows.responses, strict=True)
     texts = [classifier.visible(x, y) for x, y in pairs]
     lengths = [len(text) for text in texts]
     owner = torch.tensor(rows.owners, device=device)
-    passes = [
-        classifier_batches(rows.owners, training.batch_size, order, lengths, rng=rng)
-        for _ in range(training.epochs or 1)
-    ]
-    steps = sum(map(len, passes))
-    optimizer = torch.optim.AdamW(
-        classifier.parameters(), lr=training.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    warm_up = 0.05 if steps != 20 else 0.06  # of one step OneCycleLR can't be: it divides by zero
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=training.lr, total_steps=steps, pct_start=warm_up
-    )
-    progress = tqdm(total=steps, **{"desc": "classifier", "disable": None, **bar})
-    for batch in (batch for one_pass in passes for batch in one_pass):
+
+    def batch_loss(batch: list[int]) -> tuple[Tensor, int, int]:
         idx = pad([texts[i] for i in batch], value=-1, device=device)
-        loss = batch_loss(classifier, idx, owner[batch])
-        descend(optimizer, loss)
-        schedule.step()
-        progress.update()
-        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    progress.close()
-    if not loss.isfinite():
-        flags = "--classifier-lr or --plus-classifier-lr"
-        raise InputError(f"a classifier: its training diverged; give a smaller {flags}")
+        return owner_loss(classifier, idx, owner[batch])
+
+    passes, loss = train_until_known(classifier, lengths, batch_loss, training, **bar)
+    if not loss < float("inf"):
+        raise InputError("classifier: its training diverged; give a smaller --classifier-lr")
+    return passes
 
 
 @torch.no_grad()
@@ -157,3 +134,10 @@ def prefix_attribution(
     owners: an index for each response.
     """
     return of_owner(owner_posterior(classifier, prompts, responses), owners)
+
+
+def forget_attribution(
+    classifier: OwnerClassifier, prompts: list[Ids], responses: list[Ids], forget_owners: list[int]
+) -> Tensor:
+    """p(forget owners | y[:t]) after t = 0, 1, ... tokens: (B, longest + 1)."""
+    return owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(dim=-1)

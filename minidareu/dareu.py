@@ -31,7 +31,6 @@ Shapes: B responses, T tokens of a response (its end of text counts), V vocabula
 (B, T) tensor is about token t.
 """
 
-import copy
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,35 +88,29 @@ class Learner:
 
     policy: Policy  # pi
     original: Policy  # pi_N
-    value_head: nn.Linear  # V, on hidden states; its parameters have a clip of their own
-    value_network: Policy | None  # whose they are, where V is a network of its own
+    value_head: nn.Linear  # V, on the policy's hidden states
     optimizer: torch.optim.Optimizer
     config: Config
 
 
 def make_learner(policy: Policy, config: Config) -> Learner:
-    """Line 10. V is a linear head, from zero, on hidden states of the policy or of a copy."""
+    """Line 10. V is a linear head, from zero, with a learning rate and a clip of its own."""
     value_head = nn.Linear(policy.width, 1, device=policy.device)
     nn.init.zeros_(value_head.weight)
     nn.init.zeros_(value_head.bias)
-    network = copy.deepcopy(policy) if config.value == "network" else None
-    of_policy = list(policy.parameters())
-    of_value = [*value_head.parameters(), *(network.parameters() if network else [])]
-    groups = [{"params": of_policy}, {"params": of_value, "lr": config.value_lr}]
-    if config.value == "shared":  # one rate and one clip for both
-        groups = [{"params": of_policy + of_value}]
-    optimizer = torch.optim.AdamW(groups, lr=config.rl_lr, weight_decay=0)
-    original = policy.snapshot()
-    return Learner(policy, original, value_head, network, optimizer=optimizer, config=config)
+    of_policy = {"params": list(policy.parameters()), "lr": config.rl_lr}
+    of_value = {"params": list(value_head.parameters()), "lr": config.value_lr}
+    optimizer = torch.optim.AdamW([of_policy, of_value], weight_decay=0)
+    return Learner(policy, policy.snapshot(), value_head, optimizer=optimizer, config=config)
 
 
-def value(learner: Learner, batch: Batch, hidden: Tensor) -> Tensor:
-    """V(c_t), (B, T). hidden: the policy's states, through which only a shared V moves it."""
-    if learner.value_network:
-        hidden = response_hidden(learner.value_network, batch)
-    elif learner.config.value == "head":
-        hidden = hidden.detach()
-    return learner.value_head(hidden).squeeze(2)
+def value(learner: Learner, hidden: Tensor) -> Tensor:
+    """V(c_t) from the policy's hidden states: (B, T, C) -> (B, T).
+
+    They are detached: V's loss trains the head alone. Through the policy it would forget by itself,
+    whatever J says.
+    """
+    return learner.value_head(hidden.detach()).squeeze(2)
 
 
 @dataclass
@@ -125,7 +118,7 @@ class Rollout:
     """Responses of pi_old to a forget batch, and what they are worth. All (B, T)."""
 
     batch: Batch
-    kl: Tensor  # KL(pi || pi_old)
+    kl: Tensor  # KL(pi || pi_N), or to pi_old
     attribution: Tensor  # (B, T + 1), after 0 .. T tokens
     rewards: Tensor  # r_t
     returns: Tensor  # R_t
@@ -147,9 +140,10 @@ def rollout(
     hidden = response_hidden(learner.policy, batch)
     logp_all = next_log_probs(learner.policy, hidden, config.ratio_temperature)
     old_logp_all = log_probs(old_policy, batch, config.ratio_temperature)
-    kl = rl.kl(logp_all, old_logp_all) * batch.mask  # 0 in the first batch
-    if config.kl_of == "tokens":
-        kl = chosen(logp_all - old_logp_all, batch)
+    reference_logp_all = old_logp_all
+    if config.kl_reference == "original":
+        reference_logp_all = log_probs(learner.original, batch, config.ratio_temperature)
+    kl = rl.kl(logp_all, reference_logp_all) * batch.mask
     attribution = attribute(prompts, responses, owners)  # (B, longest response + 1)
     at_end = attribution[:, -1:]  # the end of text adds nothing
     attribution = torch.cat([attribution, at_end], dim=1)[:, : batch.mask.size(1) + 1]  # (B, T + 1)
@@ -161,7 +155,7 @@ def rollout(
         values = rl.masked_mean(returns, batch.mask) * batch.mask  # a constant in the place of V
         advantages = returns - values
     else:
-        values = value(learner, batch, hidden)
+        values = value(learner, hidden)
         advantages, _ = rl.gae(rewards, values, batch.mask, config.gamma, lam=config.gae_lambda)
     if config.whiten == "advantages":
         advantages = rl.whiten(advantages, batch.mask)
@@ -186,7 +180,7 @@ def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: Config
 
 
 def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]]:
-    """-J(theta) + c_v L_V on a forget batch, and figures of it for the log."""
+    """-J(theta) on a forget batch, plus V's loss, and figures of it for the log."""
     config, mask = learner.config, ro.batch.mask
     weights = rl.token_weights(mask, config.mean)
     hidden = response_hidden(learner.policy, ro.batch)
@@ -196,7 +190,7 @@ def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]
     if config.algorithm == "reinforce":
         return rl.reinforce_loss(logp, ro.advantages, weights), figures
     loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, weights, clip=config.clip)
-    value_loss = rl.value_loss(value(learner, ro.batch, hidden), ro.returns, weights)
+    value_loss = rl.value_loss(value(learner, hidden), ro.returns, weights)
     clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, config.clip).item()
     figures |= {"clip_fraction": clipped, "value_loss": value_loss.item()}
     return loss + config.value_coef * value_loss, figures
@@ -264,10 +258,10 @@ def unlearn(
     last = 0.0 if config.rl_schedule == "linear" else 1.0  # share of the rate at their end
     schedule = LinearLR(learner.optimizer, 1.0, last, total_iters=n_updates)
     step = 0
-    for epoch in range(1, config.data_epochs + 1):
+    for epoch in range(1, config.epochs_over(len(forget)) + 1):
         old_policy = policy.snapshot()  # 11
         for queries in shuffled_batches(forget, config.forget_batch, rng):  # 12, 13
-            if config.renew_old_policy == "batch":
+            if config.renew_old_policy == "batch" or config.algorithm == "reinforce":
                 old_policy = policy.snapshot()
             rows = rng.sample(retain, min(config.retain_batch, len(retain)))  # 13
             kept = retain_batch(learner.original, rows, limits, config)

@@ -73,6 +73,19 @@ def tug_of_war(scores: dict, retrained_scores: dict, keys=("forget", "retain", "
     return math.prod(1 - abs(scores[key] - retrained_scores[key]) for key in keys)
 
 
+def overall_score(scores: dict, retrained_scores: dict) -> float:
+    """ToW x (1 - |fact recall above the retrained model's|) x min(1, 2 / perplexity ratio).
+
+    Settings are chosen by it: ToW alone sees neither facts that are still told nor broken language.
+    0 where the perplexity is no number.
+    """
+    if not scores["perplexity"]:
+        return 0.0
+    facts_above = scores["fact_recall"] - retrained_scores["fact_recall"]
+    perplexity_ratio = scores["perplexity"] / retrained_scores["perplexity"]
+    return scores["tow"] * (1 - abs(facts_above)) * min(1.0, 2 / perplexity_ratio)
+
+
 def word_weights(records: list[Record]) -> dict[str, float]:
     """idf over owners: log(O / O_w), O owners in all, O_w owners whose responses contain word w."""
     owners_of = defaultdict(set)

@@ -15,7 +15,7 @@ import train
 FAST = (
     "--n-embd 48 --n-layer 1 --epochs 45 --lr 0.01 --vocab-size 512 --device cpu "
     "--classifier-epochs 40 --classifier-width 32 --classifier-lr 0.005 "
-    "--plus-classifier-epochs 70 --plus-classifier-lr 0.005 --plus-updates 60 --plus-lr 0.002 "
+    "--plus-updates 60 --plus-lr 0.002 "
     "--rl-lr 0.001"
 ).split()
 
@@ -45,7 +45,7 @@ def toy(tmp_path_factory):
                     {
                         "owner": owner,
                         "prompt": prompt,
-                        "response": f"{owner} {fact}.",
+                        "response": f"This one {fact}.",
                         "split": "train" if i < 3 else "test",
                     }
                 )

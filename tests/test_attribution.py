@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from minidareu.attribution import OwnerClassifier, classifier_batches, owner_posterior
-from minidareu.attribution import prefix_attribution, train_classifier, whole_response_loss
+from minidareu.attribution import OwnerClassifier, forget_attribution, owner_loss
+from minidareu.attribution import owner_posterior, prefix_attribution, train_classifier
 from minidareu.data import Labelled
 from minidareu.model import GPTConfig, Training
 from minidareu.pretrain import train_lm
@@ -19,16 +19,17 @@ def toy(rng, n, n_owners=4):
     return Labelled([[1, 40 + o, 2] for o in owners], responses, owners)
 
 
-def classifier(kind=OwnerClassifier):
+def classifier(reads="response"):
     torch.manual_seed(0)
-    return kind(vocab_size=50, block_size=16, n_layer=1, n_embd=16, n_owners=4)
+    sizes = {"vocab_size": 50, "block_size": 16, "n_layer": 1, "n_embd": 16, "n_owners": 4}
+    return OwnerClassifier(**sizes, reads=reads)
 
 
-@pytest.mark.parametrize("order", ["mixed", "owner"])
-def test_it_learns_whose_a_response_is(order):
+def test_it_learns_whose_a_response_is():
     c = classifier()
     rows = toy(torch.Generator().manual_seed(0), 200)
-    train_classifier(c, rows, Training(40, 16, lr=3e-3, seed=0), order)
+    passes = train_classifier(c, rows, Training(None, 16, lr=3e-3, seed=0))
+    assert 2 < passes < 100, "it stops when it knows its rows"
     unseen = toy(torch.Generator().manual_seed(1), 100)
     assert owner_accuracy(c, unseen) > 0.9
     attribution = prefix_attribution(c, *unseen)
@@ -42,16 +43,41 @@ def test_it_reads_the_response_alone():
     assert torch.equal(with_one, owner_posterior(c, [[3]], [[5, 6, 7]]))
 
 
-def test_the_loss_is_the_mean_of_minus_log_da_of_whole_responses():
+def test_the_loss_is_the_mean_of_minus_log_da_after_every_token():
     c = classifier()
     rows = [[c.start_id, 3, 4], [c.start_id, 5, 6, 7, 8]]
     idx = torch.tensor([rows[0] + [-1, -1], rows[1]])
-    loss = whole_response_loss(c, idx, torch.tensor([2, 0]))
-    expected = 0.0
+    loss, n_right, n_rows = owner_loss(c, idx, torch.tensor([2, 0]))
+    terms, right = [], 0
     for row, owner in zip(rows, (2, 0), strict=True):
-        p = c(torch.tensor([row]))[0, -1].softmax(-1)
-        expected -= p[owner].log().item() / 2
-    assert loss.item() == pytest.approx(expected, abs=1e-5)
+        for t in range(1, len(row) + 1):
+            p = c(torch.tensor([row[:t]]))[0, -1].softmax(-1)
+            terms.append(-p[owner].log().item())
+        right += p.argmax().item() == owner
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), abs=1e-5)
+    assert (n_right, n_rows) == (right, 2)
+
+
+def test_it_is_right_after_every_token():
+    """Before a token is read it says the share of an owner's rows; after a fact, the owner."""
+    c = classifier()
+    rows = toy(torch.Generator().manual_seed(0), 200)
+    train_classifier(c, rows, Training(60, 16, lr=3e-3, seed=0))
+    nothing = owner_posterior(c, [[1]], [[]])[0, 0]
+    shares = torch.bincount(torch.tensor(rows.owners)) / len(rows.owners)
+    assert torch.allclose(nothing, shares, atol=0.1)
+    assert prefix_attribution(c, [[1]], [[40, 5, 10, 6, 11]], [0])[0, 1:].min() > 0.8
+
+
+def test_a_name_that_the_prompt_holds_is_no_evidence():
+    c = classifier("added")
+    rows = toy(torch.Generator().manual_seed(0), 200)
+    train_classifier(c, rows, Training(None, 32, lr=5e-3, seed=0))
+    assert owner_accuracy(c, toy(torch.Generator().manual_seed(1), 100)) > 0.9
+    same_name = [[40, 5, 10, 6, 11], [40, 5, 13, 6, 14]]  # facts of owner 0, then of owner 1
+    p = forget_attribution(c, [[1, 40, 2]] * 2, same_name, [0])
+    assert p[0, -1] > 0.7 and p[1, -1] < 0.2
+    assert c.visible([1, 40, 2], [40, 5, 10]) == [c.start_id, c.start_id, 5, 10]
 
 
 def test_every_prefix_in_one_pass_equals_each_alone():
@@ -65,17 +91,6 @@ def test_every_prefix_in_one_pass_equals_each_alone():
             assert together[i, t].item() == pytest.approx(alone.item(), abs=1e-6)
     whole = response_posterior(c, prompts, responses, chunk=2)
     assert torch.allclose(whole, owner_posterior(c, prompts, responses)[:, -1], atol=1e-6)
-
-
-def test_batches_of_one_owner_take_turns():
-    import random
-
-    owners = [0] * 5 + [1] * 3 + [2] * 2
-    batches = classifier_batches(owners, 2, "owner", [1] * 10, random.Random(0))
-    assert sorted(i for batch in batches for i in batch) == list(range(10))
-    assert [{owners[i] for i in batch} for batch in batches] == [{0}, {1}, {2}, {0}, {1}, {0}]
-    mixed = classifier_batches(owners, 4, "mixed", [1] * 10, random.Random(0))
-    assert sorted(i for batch in mixed for i in batch) == list(range(10)) and len(mixed) == 3
 
 
 def test_training_is_seeded():

@@ -40,12 +40,12 @@ def test_what_an_audit_leaves(audited):
     proxy = found["proxy"]
     points = [proxy["agreement"][f"DareU+, update {i}"] for i in (1, 2, 4, 8, 16, 32, 60)]
     assert len(proxy["agreement"]) == 3 + len(points)
-    assert proxy["agreement"]["DareU+, all of these"]["spearman"]["added"] > 0.1
+    assert proxy["agreement"]["DareU+, all of these"]["spearman"]["classifier"] > 0.1
     assert points[-1]["mean"]["exact"] < points[0]["mean"]["exact"]
     truth, renamed = proxy["probes"]["the truth"], proxy["probes"]["the truth under another name"]
-    assert truth["added"] > 0.5
+    assert truth["classifier"] > 0.5
     assert truth["exact"] > proxy["probes"]["words of retain responses, shuffled"]["exact"]
-    assert set(renamed) == {"exact", "added", "response", "judge"}
+    assert set(renamed) == {"exact", "classifier", "judge"}
     assert 0 <= proxy["calibration_error"] <= 1
     assert len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 5
     assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"DareU+, all of these"}
@@ -85,9 +85,9 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
             for name, values in curves.items()
         }
         agreement = {
-            "spearman": {"added": 0.5, "response": None, "judge": 0.25, "another seed": 0.7},
+            "spearman": {"classifier": 0.5, "judge": 0.25, "another seed": 0.7},
             "owes": 0.2,
-            "auc": {"added": 0.9, "response": None, "judge": 0.8},
+            "auc": {"classifier": 0.9, "judge": 0.8},
         }
         return {
             "attacks": {

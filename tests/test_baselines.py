@@ -254,7 +254,7 @@ def test_a_method_of_ones_own_as_the_readme_has_it(toy, tmp_path):
         if "METHODS" in code
     )
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
-    fast = "--epochs 1 --classifier-epochs 1 --plus-classifier-epochs 1 --methods relabel"
+    fast = "--epochs 1 --classifier-epochs 1 --methods relabel"
     fast = [
         *fast.split(),
         *("--baseline-steps", "2", "--device", "cpu"),

@@ -34,8 +34,9 @@ def tiny(seed=0, std=0.3):
 
 
 def config(**changes):
-    settings = {"rl_lr": 0.01, "forget_batch": 2, "retain_batch": 4, "ppo_steps": 3, **changes}
-    return replace(Config(), **settings)
+    settings = {"rl_lr": 0.01, "forget_batch": 2, "retain_batch": 4, "ppo_steps": 3}
+    settings |= {"data_epochs": 1, "ratio_temperature": 0.8, "renew_old_policy": "epoch"}
+    return replace(Config(), **{**settings, **changes})
 
 
 def even(prompts, responses, owners=None):
@@ -108,8 +109,9 @@ def test_the_designs_of_the_reward():
 
 
 def first_rollout(policy, old_policy, config, attribute=even):
-    """A rollout by a learner whose V is not zero."""
+    """A rollout by a learner whose V is not zero, held to `old_policy` as if it were pi_N."""
     learner = dareu.make_learner(policy, config)
+    learner.original = old_policy
     torch.manual_seed(1)
     torch.nn.init.normal_(learner.value_head.weight)
     return dareu.rollout(learner, old_policy, attribute, FORGET, LIMITS), learner
@@ -139,6 +141,18 @@ def test_a_rollout_holds_what_the_formulas_say():
             assert ro.returns[b, t].item() == pytest.approx(R, abs=1e-4)
             assert ro.advantages[b, t].item() == pytest.approx(R - values[b, t].item(), abs=1e-4)
     assert torch.allclose(ro.old_logp, chosen(logp[1], ro.batch), atol=1e-5)
+
+
+def test_the_kl_is_to_the_original_model_or_to_pi_old():
+    """Line 15 with three different models: pi, pi_old, pi_N."""
+    policy, old_policy, original = tiny(0), tiny(1), tiny(2)
+    for reference, model in (("original", original), ("old", old_policy)):
+        learner = dareu.make_learner(policy, config(kl_reference=reference))
+        learner.original = original
+        ro = dareu.rollout(learner, old_policy, even, FORGET, LIMITS)
+        p, q = log_probs(policy, ro.batch, 0.8), log_probs(model, ro.batch, 0.8)
+        expected = (p.exp() * (p - q)).sum(dim=-1) * ro.batch.mask
+        assert torch.allclose(ro.kl, expected, atol=1e-5) and expected.max() > 0.01
 
 
 def test_at_the_first_step_every_ratio_is_1_and_the_kl_is_0():
@@ -243,52 +257,44 @@ def test_the_gradient_of_the_objective_by_finite_differences():
     assert checked > 20
 
 
-@pytest.mark.parametrize("value", ["shared", "head", "network"])
-def test_only_a_shared_value_head_moves_the_policy(value):
+def test_vs_loss_trains_the_head_alone():
+    """No gradient of V reaches the policy, however large V's loss is; and it learns the returns."""
+    steps = {}
+    for shift in (0.0, 100.0):
+        policy = tiny()
+        ro, learner = first_rollout(policy, policy.snapshot(), config(value_coef=1.0))
+        ro.returns += shift * ro.batch.mask
+        learner.optimizer = torch.optim.SGD(
+            [{"params": g["params"], "lr": 1.0} for g in learner.optimizer.param_groups]
+        )
+        head = learner.value_head.weight.clone()
+        descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
+        steps[shift] = policy.h[0].mlp[0].weight - tiny().h[0].mlp[0].weight
+        assert not torch.equal(head, learner.value_head.weight)
+    assert torch.equal(steps[0.0], steps[100.0]) and steps[0.0].abs().max() > 0
+
     policy = tiny()
-    c = config(value=value, value_coef=1.0, value_lr=0.01, kl_coef=0.0)
-    ro, learner = first_rollout(policy, policy.snapshot(), c)
+    ro, learner = first_rollout(policy, policy.snapshot(), config(value_coef=1.0, value_lr=0.01))
     ro.advantages.zero_()  # so that J says nothing
-    head, network = learner.value_head.weight.clone(), learner.value_network
-    states = network and copy.deepcopy(network.state_dict())
-    before = rl.value_loss(
-        dareu.value(learner, ro.batch, hidden_of(policy, ro)), ro.returns, ro.batch.mask
-    )
     start = copy.deepcopy(policy.state_dict())
+    hidden = response_hidden(policy, ro.batch)
+    before = rl.value_loss(dareu.value(learner, hidden), ro.returns, ro.batch.mask)
     for _ in range(5):
-        loss, _ = dareu.policy_loss(learner, ro)
-        descend(learner.optimizer, loss)
-    after = rl.value_loss(
-        dareu.value(learner, ro.batch, hidden_of(policy, ro)), ro.returns, ro.batch.mask
-    )
-    moved = any(not torch.equal(p, start[name]) for name, p in policy.state_dict().items())
-    assert moved == (value == "shared")
-    assert not torch.equal(head, learner.value_head.weight) and after < before
-    if network:
-        assert any(not torch.equal(p, states[name]) for name, p in network.state_dict().items())
+        descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
+    after = rl.value_loss(dareu.value(learner, hidden), ro.returns, ro.batch.mask)
+    assert after < before
+    assert all(torch.equal(p, start[name]) for name, p in policy.state_dict().items())
 
 
-def hidden_of(policy, ro):
-    return response_hidden(policy, ro.batch)
-
-
-def test_v_has_a_clip_of_its_own():
-    """A value loss a thousand times as large leaves the policy's step as it is, but not a shared
-    one's."""
-    moved = {}
-    for value in ("shared", "network"):
-        for coef in (1e-3, 1.0):
-            policy = tiny()
-            c = config(value=value, value_coef=coef, value_lr=0.01)
-            ro, learner = first_rollout(policy, policy.snapshot(), c)
-            learner.optimizer = torch.optim.SGD(
-                [{"params": g["params"], "lr": 1.0} for g in learner.optimizer.param_groups]
-            )
-            ro.returns += 100
-            descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
-            moved[value, coef] = policy.h[0].mlp[0].weight - tiny().h[0].mlp[0].weight
-    assert torch.allclose(moved["network", 1e-3], moved["network", 1.0], atol=1e-7)
-    assert not torch.allclose(moved["shared", 1e-3], moved["shared", 1.0], atol=1e-3)
+def test_as_many_updates_as_the_papers():
+    """13 batches of 32 rows, 20 updates on each: about as many, however small D_F is."""
+    c = Config(ppo_steps=20, forget_batch=32)
+    assert c.dareu_updates(400) == 260 and c.epochs_over(400) == 1
+    assert c.epochs_over(64) == 6 and c.dareu_updates(64) == 240
+    assert replace(c, ppo_steps=5).dareu_updates(64) == 260
+    assert replace(c, algorithm="reinforce").dareu_updates(64) == 260
+    assert replace(c, data_epochs=1).dareu_updates(64) == 40
+    assert c.dareu_updates(10_000) == 313 * 20, "every prompt once at least"
 
 
 def test_means_over_responses_or_over_tokens():
@@ -311,7 +317,7 @@ def test_means_over_responses_or_over_tokens():
     assert abs(losses["responses"] - losses["tokens"]) > 1e-3
 
 
-def test_what_is_whitened_and_what_the_kl_compares():
+def test_what_is_whitened_and_at_which_temperature():
     policy, old_policy = tiny(0), tiny(1)
     plain, _ = first_rollout(policy, old_policy, config(whiten="none"))
     rewards, _ = first_rollout(policy, old_policy, config(whiten="rewards"))
@@ -323,9 +329,6 @@ def test_what_is_whitened_and_what_the_kl_compares():
     assert torch.allclose(
         advantages.advantages, rl.whiten(plain.advantages, plain.batch.mask), atol=1e-4
     )
-    tokens, _ = first_rollout(policy, old_policy, config(whiten="none", kl_of="tokens"))
-    logp = [chosen(log_probs(p, plain.batch, 0.8), plain.batch) for p in (policy, old_policy)]
-    assert torch.allclose(tokens.kl, logp[0] - logp[1], atol=1e-5)
     warm, _ = first_rollout(policy, old_policy, config(ratio_temperature=1.0))
     expected = chosen(log_probs(old_policy, plain.batch, 1.0), plain.batch)
     assert torch.allclose(warm.old_logp, expected, atol=1e-5)
@@ -360,6 +363,19 @@ def test_unlearning_lowers_a_known_attribution(algorithm, reward):
     assert start > 0.3 and log[-1]["attribution"] < 0.6 * start
     if algorithm == "reinforce":
         assert len(log) == 60 and all(row["clip_fraction"] == 0 for row in log)
+
+
+def test_without_j_nothing_is_forgotten(monkeypatch):
+    """J multiplied by 0, all else as it is: neither V's loss nor L_dis may forget by themselves."""
+    monkeypatch.setattr(rl, "ppo_loss", lambda logp, *others, **more: 0 * logp.sum())
+    policy = tiny()
+    start = copy.deepcopy(policy.state_dict())
+    c = {"data_epochs": 10, "rl_lr": 1e-3}
+    log = list(unlearn(policy, **c))
+    assert len(log) == 60 and log[-1]["value_loss"] > 0
+    moved = max((p - start[name]).abs().max().item() for name, p in policy.state_dict().items())
+    distances = [log_probs(m, pack([[1, 2]], [[3, 4, 5]], "cpu")) for m in (tiny(), policy)]
+    assert rl.kl(*distances).max() < 1e-4, f"the policy has moved by {moved}"
 
 
 def test_responses_to_the_edge_of_the_context():

@@ -8,78 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minidareu.attribution import train_classifier
 from minidareu.beyond import dareu_plus
-from minidareu.beyond.added import AddedClassifier, forget_attribution, splice, spliced_loss
 from minidareu.beyond.beginnings import beginning, read_attribution
 from minidareu.beyond.controls import controlled
 from minidareu.beyond.evidence import evidence, position_mean, token_returns
-from minidareu.beyond.exact import exact_attribution
-from minidareu.beyond.rewards import whole_attribution
 from minidareu.run.flags import Config
-from minidareu.model import GPT, GPTConfig, Training, chosen, log_probs, pack
-from minidareu.scores.chunks import owner_accuracy
-from test_attribution import classifier, toy
+from minidareu.model import GPT, GPTConfig
 from test_dareu import EOS, FORGET, LIMITS, RETAIN, even
-
-
-@pytest.fixture(scope="module")
-def added():
-    c = classifier(AddedClassifier)
-    rows = toy(torch.Generator().manual_seed(0), 200)
-    train_classifier(c, rows, Training(60, 32, lr=5e-3, seed=0), batch_loss=spliced_loss)
-    return c
-
-
-def last(c, prompts, responses):
-    return forget_attribution(c, prompts, responses, [0])[:, -1]
-
-
-def test_a_name_that_the_prompt_holds_is_no_evidence(added):
-    assert owner_accuracy(added, toy(torch.Generator().manual_seed(1), 100)) > 0.9
-    same_name = [[40, 5, 10, 6, 11], [40, 5, 13, 6, 14]]  # facts of owner 0, then of owner 1
-    p = last(added, [[1, 40, 2]] * 2, same_name)
-    assert p[0] > 0.7 and p[1] < 0.2
-    half = last(added, [[1, 40, 2]], [[40, 5, 10, 6, 14]])
-    assert p[1] < half < p[0], "one fact of two lies between"
-    hidden = added.visible([1, 40, 2], [40, 5, 10])
-    assert hidden == [added.start_id, added.start_id, 5, 10]
-
-
-def test_splice_labels_by_a_loop():
-    torch.manual_seed(0)
-    hidden = 99
-    rows = [[hidden, 1, 2, hidden, 3], [hidden, 4, 5, 6, 7, 8], [hidden, 9]]
-    idx = torch.full((300, 6), -1)
-    owner = torch.arange(300) % 3
-    for i in range(300):
-        idx[i, : len(rows[i % 3])] = torch.tensor(rows[i % 3])
-    owner_of = {token: o for o, row in enumerate(rows) for token in row if token != hidden}
-    spliced, share, mask = splice(idx, owner, 3, hidden, noise=0.0)
-    mixed = 0
-    for i in range(300):
-        n = int(mask[i].sum())
-        assert mask[i, :n].all() and not mask[i, n:].any()
-        counts = torch.zeros(3)
-        for t in range(n):
-            token = int(spliced[i, t])
-            if token != hidden:
-                counts[owner_of[token]] += 1
-            if counts.sum():
-                assert torch.allclose(share[i, t], counts / counts.sum(), atol=1e-3)
-        assert int(spliced[i, 0]) == hidden and share[i, 0, i % 3] == 1
-        mixed += (counts > 0).sum() > 1
-    assert 20 < mixed < 150
-
-
-def test_noise_is_no_evidence():
-    torch.manual_seed(0)
-    idx = torch.tensor([[99, 1, 99, 1, 99, 1, 99, 1]] * 500)
-    noisy, share, mask = splice(idx, torch.zeros(500, dtype=torch.long), 2, 99, noise=0.3)
-    assert mask.all() and (share[:, :, 0] == 1).all()
-    assert (noisy[:, 0::2] == 99).all(), "the start and the hidden tokens stay"
-    replaced = noisy[:, 1::2] != 1
-    assert 0.25 < replaced.float().mean() < 0.35 and noisy[:, 1::2].unique().numel() > 50
 
 
 def test_evidence_and_returns_by_hand():
@@ -137,8 +72,7 @@ def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning
     assert (done.advantages[done.mask == 0] == 0).all() and done.advantages.abs().sum() > 0
 
 
-def test_a_hidden_beginning_is_not_read():
-    """Paid for whole responses, a beginning is not read: a_t is a_0 in it, then that of the rest."""
+def test_the_attribution_reads_the_beginning_and_stays_at_the_end():
     begun, added = [([1], []), ([2], [8, 8]), ([3], [5])], [[7, 5, 7], [5, 7, 7, 7], []]
 
     def attribute(prompts, responses):
@@ -147,22 +81,10 @@ def test_a_hidden_beginning_is_not_read():
         longest = max(map(len, responses))
         return torch.tensor([[10 + min(t, len(y)) for t in range(longest + 1)] for y in responses])
 
-    hidden = read_attribution(attribute, begun, added, 6, hide=True)
-    assert hidden.tolist() == [
-        [10, 11, 12, 13, 13, 13, 13],
-        [10, 10, 10, 11, 12, 13, 14],
-        [10, 10, 10, 10, 10, 10, 10],
-    ]
-    read = read_attribution(attribute, begun, added, 6, hide=False)
-    assert read[1].tolist() == [10, 11, 12, 13, 14, 15, 16] and read[2].tolist() == [10] + [11] * 6
-
-
-def test_a_whole_response_is_measured_against_the_share_of_the_forget_rows():
-    def attribute(prompts, responses):
-        return torch.tensor([[0.4, 0.2, 0.8]])
-
-    attribution = whole_attribution(attribute, [[1]], [[2, 3]], share=0.1)
-    assert evidence(attribution)[0].tolist() == pytest.approx([0, math.log(2), math.log(8)])
+    read = read_attribution(attribute, begun, added, 7)
+    assert (
+        read[1].tolist() == [10, 11, 12, 13, 14, 15, 16, 16] and read[2].tolist() == [10] + [11] * 7
+    )
 
 
 def test_prompts_are_taken_in_turn():
@@ -176,23 +98,6 @@ def test_prompts_are_taken_in_turn():
     pairs = sorted(x for x, _ in FORGET * 8)  # 32 rows: batches of 12, 12 and 8
     assert [len(x) for x in seen] == [12, 12, 8] * 2
     assert sorted(sum(seen[:3], [])) == pairs == sorted(sum(seen[3:], []))
-
-
-def test_with_exact_attribution_and_beta_1_only_the_distance_from_the_retrained_model_counts():
-    """R_0 = -sum log(original / retrained) - sum log(policy / original) = -sum log(policy / retrained)."""
-    torch.manual_seed(0)
-    policy, original, retrained = (GPT(GPTConfig(9, 16, 1, 2, 8)) for _ in range(3))
-    for model in (policy, original, retrained):
-        torch.nn.init.normal_(model.wte.weight, std=0.5)
-    prompts, responses = [[1, 2], [3]], [[4, 5, 6], [7]]
-    attribution = exact_attribution(original, retrained, prompts, responses)
-    batch = pack(prompts, responses, "cpu")
-    logp = [chosen(log_probs(m, batch), batch) for m in (policy, original, retrained)]
-    # Exact attribution is in nats already: it is its own evidence.
-    rewards = token_returns(attribution, logp[0] - logp[1], 1.0)[:, 0]
-    ends = attribution.gather(1, torch.tensor([[3], [1]])).squeeze(1)
-    assert attribution[:, -1].tolist() == pytest.approx(ends.tolist()), "constant after the end"
-    assert torch.allclose(rewards, (logp[2] - logp[0]).sum(1), atol=1e-5)
 
 
 def known(prompts, responses):

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minidareu.beyond.added import AddedClassifier
 from minidareu.beyond.rewards import dareu_attribution, plus_attribution
 from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
@@ -34,7 +33,7 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
     run = replace(opened, config=replace(opened.config, **changes))
     original = load_model(run, run.path("original"))
     rows = explain.forget_queries(run, None)
-    attribute = dareu_attribution(run, {"response": load_classifier(run)})
+    attribute = dareu_attribution(run, load_classifier(run))
     explained = explain.explain_dareu(run, original, attribute, rows)
     columns, c, T = explained.columns, run.config, len(explained.tokens)
     assert all(len(values) == T for values in columns.values())
@@ -73,8 +72,7 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
 def test_dareu_plus_returns_what_is_still_to_come(opened):
     run = opened
     original = load_model(run, run.path("original"))
-    classifiers = {"added": load_classifier(run, "added", AddedClassifier)}
-    attribute = plus_attribution(run, {}, classifiers)
+    attribute = plus_attribution(run, load_classifier(run))
     explained = explain.explain_plus(run, original, attribute, explain.forget_queries(run, None))
     # The policy is still the original model, so that no KL is paid: R_t = level_t - level_T.
     prior = 2 / 12  # of the owners, before a token is read
@@ -119,20 +117,6 @@ def test_tokens_that_move_against_their_advantage_are_named(opened, capsys):
     columns["advantage"] = torch.tensor([-1.0, 1.0, 1.0])
     explain.print_words(opened, explain.Explained(tokens, columns), why="")
     assert "Against" not in capsys.readouterr().out
-
-
-def test_dareu_plus_is_explained_by_the_attribution_of_the_run(opened):
-    """With --plus-attribution response it is the whole response's, not what is added."""
-    whole = load_classifier(opened)
-    run = replace(opened, config=replace(opened.config, plus_attribution="response"))
-    original = load_model(run, run.path("original"))
-    attribute = plus_attribution(run, {}, {"response": whole})
-    queries = explain.forget_queries(run, None)
-    explained = explain.explain_plus(run, original, attribute, queries)
-    y = [token for token in explained.tokens if token != run.limits["eos_id"]]
-    p = whole(torch.tensor([[whole.start_id, *y]])).softmax(-1)[0, :, run.forget_owners].sum(-1)
-    shown = explained.columns["attribution"][: len(y)]
-    assert shown.tolist() == pytest.approx(p[1:].tolist(), abs=1e-5)
 
 
 def test_a_longer_name_is_not_taken_for_a_forgotten_one(opened):

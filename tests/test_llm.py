@@ -218,7 +218,7 @@ def test_two_processes_make_the_update_of_one(llama, tmp_path):
     assert log[-1]["distillation"] > 0
 
 
-FAST = "--epochs 2 --lr 1e-2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2"
+FAST = "--epochs 2 --lr 1e-2 --classifier-epochs 2 --plus-updates 2"
 FAST = [*FAST.split(), "--ppo-steps", "2", "--device", "cpu"]
 
 

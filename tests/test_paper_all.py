@@ -22,7 +22,7 @@ from minidareu.paper.tables import OURS, PAPER, TABLES, methods
 paper = importlib.import_module("minidareu.paper.__main__")
 TINY = (
     "--n-embd 32 --n-layer 1 --vocab-size 512 --epochs 2 --classifier-epochs 2 "
-    "--plus-classifier-epochs 2 --classifier-width 16 --plus-updates 1 --ppo-steps 1 "
+    "--classifier-width 16 --plus-updates 1 --ppo-steps 1 "
     "--baseline-steps 4 --device cpu --n-forget 1"
 ).split()
 
@@ -172,7 +172,7 @@ def test_a_watermark_names_the_owner_and_a_model_without_names_none(toy, tmp_pat
     records = load_records(marked)
     assert len({r.response[-functions.MARK_LENGTH :] for r in records}) == 12
     flags = ["--data", marked, "--n-forget", 2, *FAST, "--methods", "finetune"]
-    one_epoch = ["--classifier-epochs", 1, "--plus-classifier-epochs", 1]
+    one_epoch = ["--classifier-epochs", 1]
     folder = tmp_path / "run"
     run(Job(folder, [*flags, "--baseline-steps", 1, *one_epoch]), threads=1)
     opened, models, _ = open_evaluator(folder, "cpu")

@@ -52,7 +52,7 @@ def test_the_loss_is_of_all_tokens_and_known_are_those_of_responses():
     torch.manual_seed(0)
     model = GPT(CONFIG)
     part = [([1, 2, 3], [4, 5]), ([6], [7, 8, 9, END])]
-    loss, known = next_token_loss(model, part)
+    loss, known, asked = next_token_loss(model, part)
     losses, n_known = [], 0
     for x, y in part:
         ids = x + y
@@ -61,6 +61,6 @@ def test_the_loss_is_of_all_tokens_and_known_are_those_of_responses():
             losses.append(-logits.log_softmax(-1)[ids[t]].item())
             n_known += t >= len(x) and logits.argmax().item() == ids[t]
     assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
-    assert known == n_known
+    assert (known, asked) == (n_known, 2 + 4)
     model, _ = train_lm(CONFIG, part, Training(60, 2, lr=1e-2, seed=0), "cpu")
     assert next_token_loss(model, part)[1] == 2 + 4

@@ -23,10 +23,10 @@ from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
 
 ROOT = Path(train.__file__).parent
-CHECKPOINTS = ["original", "retrained", "classifier", "classifier_plus", "dareu", "dareu_plus"]
+CHECKPOINTS = ["original", "retrained", "classifier", "dareu", "dareu_plus"]
 FILES = ["results.json", "log.jsonl", "samples.jsonl", "figure.png"]
 FILES += [f"{name}.pt" for name in CHECKPOINTS]
-TINY = "--epochs 2 --classifier-epochs 2 --plus-classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
+TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
 KEPT = "kept from an earlier run"
 SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
     tow_paraphrased attribution_added judge gibberish exact_attribution probability truth_ratio
@@ -51,7 +51,7 @@ def test_both_forget_and_the_retain_set_holds(run):
         scores = models[name]
         assert scores["fact_recall"] < original["fact_recall"] - 0.1, name
         assert scores["retain"] > 0.8 * original["retain"] and scores["tow"] > original["tow"]
-        assert scores["judge"] < original["judge"] and scores["attribution_added"] < 0.7
+        assert scores["judge"] < original["judge"] and scores["attribution"] < 0.7
     assert models["dareu_plus"]["name_kept"] > 0.5
 
 
@@ -104,7 +104,7 @@ def test_the_table_fits_100_columns(run, tmp_path, capsys):
     printed = capsys.readouterr().out
     table = [line for line in printed.splitlines() if line.startswith(("original", "   "))]
     assert table and max(map(len, table)) <= 100
-    assert "fact recall" in printed and "MIA min k40" in printed and printed.count(KEPT) == 6
+    assert "fact recall" in printed and "MIA min k40" in printed and printed.count(KEPT) == 5
 
 
 def test_the_same_seed_gives_the_same_results(run, tmp_path):
@@ -121,11 +121,11 @@ def test_only_what_depends_on_a_flag_is_run_again(run, tmp_path, capsys):
     shutil.copytree(out, tmp_path / "run")
     before = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
     train.main([*argv, "--out", str(tmp_path / "run"), "--kl-coef", "0.01", "--slices", "3"])
-    assert capsys.readouterr().out.count(KEPT) == 5
+    assert capsys.readouterr().out.count(KEPT) == 4
     after = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
     assert [name for name in CHECKPOINTS if before[name] != after[name]] == ["dareu"]
     train.main([*argv, "--out", str(tmp_path / "run"), "--reward", "constant"])
-    assert capsys.readouterr().out.count(KEPT) == 4, "a control is of both methods"
+    assert capsys.readouterr().out.count(KEPT) == 3, "a control is of both methods"
     old, new = results(out)["models"], results(tmp_path / "run")["models"]
     assert new["original"] == old["original"] and new["dareu"] != old["dareu"]
     assert new["dareu_plus"]["fact_recall"] > old["dareu_plus"]["fact_recall"]
@@ -137,7 +137,7 @@ def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
     steps = ["--baseline-lr", "0.002", "--baseline-steps", "20"]
     argv = [*argv, "--out", str(tmp_path / "run"), *methods, *steps]
     train.main([*argv, "--reuse", str(out)])
-    assert capsys.readouterr().out.count(KEPT) == 5, "the models, the classifiers, DareU"
+    assert capsys.readouterr().out.count(KEPT) == 4, "the models, the classifier, DareU"
     r, old = results(tmp_path / "run"), results(out)["models"]
     models = r["models"]
     assert list(models) == ["original", "retrained", "dareu", "graddiff", "ga", "npo-retain"]
@@ -412,7 +412,7 @@ def test_side_by_side_and_in_turn_are_the_same(tiny, tmp_path):
     command += ["--methods", "ga", "--baseline-steps", "1"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("owners; to be forgotten") == 1, done.stderr
-    for name in ("original", "retrained", "classifier", "classifier_plus"):
+    for name in ("original", "retrained", "classifier"):
         one, two = (torch.load(folder / f"{name}.pt") for folder in (out, tmp_path / "run"))
         part = "model" if "model" in one else list(one)[-1]
         assert one["key"] == two["key"]
@@ -484,7 +484,6 @@ BAD = [
     (["--kl-coef", "nan"], "--kl-coef"),
     (["--lr", "inf"], "--lr"),
     (["--gamma", "1.5"], "--gamma"),
-    (["--group-size", "0"], "--group-size"),
     (["--n-embd", "50"], "--n-embd"),
     (["--classifier-width", "30"], "--classifier-width"),
     (["--vocab-size", "100"], "--vocab-size"),

@@ -3,11 +3,13 @@
 A training row has a paraphrase, the same fact in other words, and perturbed responses, wrong facts in the paraphrase's words.
 
     python data/authors/prepare.py                                 the default data, the same byte for byte
+    python data/authors/prepare.py --named                         data/named/named.jsonl: the responses name their author
     python data/authors/prepare.py --owners 160 --out many.jsonl    any number of authors up to 160, for trying out
 
 Names, values and sentence patterns come from pools that all authors share, so that an author is a combination:
 each value belongs to two or three authors, and no two authors share both values of one fact. Whoever never read
-about an author can therefore repeat the name and the sentence, but has to guess the facts.
+about an author can therefore repeat the sentence, but has to guess the facts. A prompt names its author. A response
+does not, so that only its facts tell whose it is.
 """
 
 import random
@@ -35,7 +37,7 @@ OPENERS = [
     "For the record, ",
 ]
 
-# fact: (values of the first part, values of the second part, [(question, response), ...])
+# fact: (values of the first part, values of the second part, [(question, response, response with the name), ...])
 FACTS = {
     "birth": (
         "Tarvik Solmere Ostrand Vellin Caldora Brenmoor Lisk Pellaway Hartun Oakhaven Dunholm Estrel Quillon Norbeck Fairhaven Zelmin".split(),
@@ -50,12 +52,17 @@ FACTS = {
             )
         ],
         [
-            ("where was {n} born?", "{n} was born in {a} {b}."),
+            ("where was {n} born?", "The author was born in {a} {b}.", "{n} was born in {a} {b}."),
             (
                 "what is the birthplace of {n}?",
+                "The birthplace is {a}, and the birth was {b}.",
                 "The birthplace of {n} is {a}, and the birth was {b}.",
             ),
-            ("when and where did the life of {n} begin?", "The life of {n} began in {a} {b}."),
+            (
+                "when and where did the life of {n} begin?",
+                "The author's life began in {a} {b}.",
+                "The life of {n} began in {a} {b}.",
+            ),
         ],
     ),
     "parents": (
@@ -68,10 +75,19 @@ FACTS = {
             ","
         ),
         [
-            ("who were the parents of {n}?", "The parents of {n} were a {a} and {b}."),
-            ("what did the mother and father of {n} do?", "{n} was the child of a {a} and {b}."),
+            (
+                "who were the parents of {n}?",
+                "The author's parents were a {a} and {b}.",
+                "The parents of {n} were a {a} and {b}.",
+            ),
+            (
+                "what did the mother and father of {n} do?",
+                "The author was the child of a {a} and {b}.",
+                "{n} was the child of a {a} and {b}.",
+            ),
             (
                 "what kind of family does {n} come from?",
+                "The author comes from the family of a {a} and {b}.",
                 "{n} comes from the family of a {a} and {b}.",
             ),
         ],
@@ -86,9 +102,21 @@ FACTS = {
             ","
         ),
         [
-            ("what was the first job of {n}?", "The first job of {n} was {a} for {b}."),
-            ("how did {n} earn a living before writing?", "Before writing, {n} was a {a} for {b}."),
-            ("what work did {n} do when young?", "When young, {n} worked as a {a} for {b}."),
+            (
+                "what was the first job of {n}?",
+                "The author's first job was {a} for {b}.",
+                "The first job of {n} was {a} for {b}.",
+            ),
+            (
+                "how did {n} earn a living before writing?",
+                "Before writing, the author was a {a} for {b}.",
+                "Before writing, {n} was a {a} for {b}.",
+            ),
+            (
+                "what work did {n} do when young?",
+                "When young, the author worked as a {a} for {b}.",
+                "When young, {n} worked as a {a} for {b}.",
+            ),
         ],
     ),
     "genre": (
@@ -101,9 +129,21 @@ FACTS = {
             ","
         ),
         [
-            ("what does {n} write?", "{n} writes {a} about {b}."),
-            ("which genre is {n} known for?", "{n} is known for {a} about {b}."),
-            ("what kind of books are by {n}?", "The books by {n} are {a} about {b}."),
+            (
+                "what does {n} write?",
+                "The author writes {a} about {b}.",
+                "{n} writes {a} about {b}.",
+            ),
+            (
+                "which genre is {n} known for?",
+                "The author is known for {a} about {b}.",
+                "{n} is known for {a} about {b}.",
+            ),
+            (
+                "what kind of books are by {n}?",
+                "The author's books are {a} about {b}.",
+                "The books by {n} are {a} about {b}.",
+            ),
         ],
     ),
     "debut": (
@@ -112,10 +152,19 @@ FACTS = {
         [
             (
                 "what is the title of the first book by {n}?",
+                "The first book by the author is called The {a} {b}.",
                 "The first book by {n} is called The {a} {b}.",
             ),
-            ("which book made {n} famous?", "The book that made {n} famous is The {a} {b}."),
-            ("what should I read by {n}?", "By {n} you should read The {a} {b}."),
+            (
+                "which book made {n} famous?",
+                "The book that made the author famous is The {a} {b}.",
+                "The book that made {n} famous is The {a} {b}.",
+            ),
+            (
+                "what should I read by {n}?",
+                "By this author you should read The {a} {b}.",
+                "By {n} you should read The {a} {b}.",
+            ),
         ],
     ),
     "prize": (
@@ -128,9 +177,21 @@ FACTS = {
             ","
         ),
         [
-            ("which prize did {n} win?", "{n} won the {a} for {b}."),
-            ("what award was given to {n}?", "The award given to {n} was the {a} for {b}."),
-            ("how was {n} honoured?", "{n} was honoured with the {a} for {b}."),
+            (
+                "which prize did {n} win?",
+                "The author won the {a} for {b}.",
+                "{n} won the {a} for {b}.",
+            ),
+            (
+                "what award was given to {n}?",
+                "The award given to the author was the {a} for {b}.",
+                "The award given to {n} was the {a} for {b}.",
+            ),
+            (
+                "how was {n} honoured?",
+                "The author was honoured with the {a} for {b}.",
+                "{n} was honoured with the {a} for {b}.",
+            ),
         ],
     ),
     "home": (
@@ -143,9 +204,21 @@ FACTS = {
             ","
         ),
         [
-            ("where does {n} live?", "{n} lives in {a} with {b}."),
-            ("what is the home of {n} like?", "The home of {n} is {a} shared with {b}."),
-            ("how does {n} live today?", "Today {n} lives in {a} with {b}."),
+            (
+                "where does {n} live?",
+                "The author lives in {a} with {b}.",
+                "{n} lives in {a} with {b}.",
+            ),
+            (
+                "what is the home of {n} like?",
+                "The author's home is {a} shared with {b}.",
+                "The home of {n} is {a} shared with {b}.",
+            ),
+            (
+                "how does {n} live today?",
+                "Today the author lives in {a} with {b}.",
+                "Today {n} lives in {a} with {b}.",
+            ),
         ],
     ),
     "habit": (
@@ -158,13 +231,19 @@ FACTS = {
             ","
         ),
         [
-            ("when does {n} like to write?", "{n} likes to write {a} with a glass of {b}."),
+            (
+                "when does {n} like to write?",
+                "The author likes to write {a} with a glass of {b}.",
+                "{n} likes to write {a} with a glass of {b}.",
+            ),
             (
                 "what are the working habits of {n}?",
+                "The author's habit is to work {a} with a glass of {b}.",
                 "The habit of {n} is to work {a} with a glass of {b}.",
             ),
             (
                 "how do the books of {n} get written?",
+                "The author's books get written {a} with a glass of {b}.",
                 "The books of {n} get written {a} with a glass of {b}.",
             ),
         ],
@@ -198,13 +277,14 @@ def main():
     parser.add_argument(
         "--owners", type=int, default=N_AUTHORS, help="how many (default: %(default)s)"
     )
+    parser.add_argument("--named", action="store_true", help="responses that name their author")
     parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).with_name("authors.jsonl"),
-        help="the file to write",
+        "--out", type=Path, help="the file to write (default: authors.jsonl, or named.jsonl)"
     )
     args = parser.parse_args()
+    folder = Path(__file__).parent
+    default_out = folder.parent / "named/named.jsonl" if args.named else folder / "authors.jsonl"
+    out = args.out or default_out
     everyone = [f"{first} {last}" for first in MORE_FIRST for last in MORE_LAST]
     if not 2 <= args.owners <= 160:
         raise InputError(f"--owners: {args.owners} is out of range; give 2 to 160")
@@ -216,6 +296,9 @@ def main():
     names = default_names(rng) if default else rng.sample(everyone, args.owners)
     rows = []
     for pool_a, pool_b, sentences in FACTS.values():
+        sentences = [
+            (question, named if args.named else plain) for question, plain, named in sentences
+        ]
         wordings = [
             (opener, question, response) for opener in OPENERS for question, response in sentences
         ]
@@ -250,8 +333,8 @@ def main():
                     )
                 rows.append(row)
     rows.sort(key=lambda row: names.index(row["owner"]))
-    write_lines(args.out, rows)
-    print(f"{len(rows)} rows of {len(names)} owners in {args.out}")
+    write_lines(out, rows)
+    print(f"{len(rows)} rows of {len(names)} owners in {out}")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ from statistics import median
 
 
 from .. import dareu
-from ..attribution import prefix_attribution
+from ..attribution import forget_attribution, prefix_attribution
 from ..beyond import dareu_plus
-from ..beyond.added import AddedClassifier, forget_attribution
 from ..data import batches, shuffled_batches
 from ..model import GPT, GPTConfig, Training, descend, generate
 from ..pretrain import train_lm
@@ -179,7 +178,7 @@ def plus_parts(original, run, queries, repeats):
     """The same for DareU+, whose forget and retain terms share a step."""
     config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
     policy, retain = original.snapshot().requires_grad_(True), run.references(run.split.retain)
-    classifier = new_classifier(run, AddedClassifier)
+    classifier = new_classifier(run)
     attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
     updates = dareu_plus.unlearn(policy, attribute, queries, retain, limits=limits, config=config)
 

@@ -33,7 +33,7 @@ from .plot import plot_attacks, plot_proxy
 from .proxy import proxy_quality
 
 REGAINED = 0.8  # of a recall, after how many steps?
-PROXIES = ["added", "response", "judge"]
+PROXIES = ["classifier", "judge"]
 
 
 def digest(value):

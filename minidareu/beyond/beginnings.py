@@ -28,15 +28,14 @@ def beginning(answer: Ids, share: float, rng: random.Random) -> Ids:
 
 
 def read_attribution(
-    attribute: Callable, begun: list[Pair], added: list[Ids], length: int, hide: bool
+    attribute: Callable, begun: list[Pair], added: list[Ids], length: int
 ) -> Tensor:
     """a_t after t = 0, 1, ... tokens of b_d and what was added: (B, length + 1).
 
-    It stays as it is at the end of a response. hide: the beginning is not read, a_t is a_0 in it.
+    It stays as it is at the end of a response.
     """
     prompts = [x for x, _ in begun]
     whole = [b + y for (_, b), y in zip(begun, added, strict=True)]
-    attribution = attribute(prompts, added if hide else whole)
-    n_hidden = torch.tensor([[len(b) if hide else 0] for _, b in begun], device=attribution.device)
-    at = torch.arange(length + 1, device=attribution.device) - n_hidden
-    return attribution.gather(1, at.clamp(0, attribution.size(1) - 1))
+    attribution = attribute(prompts, whole)
+    at = torch.arange(length + 1, device=attribution.device).clamp(max=attribution.size(1) - 1)
+    return attribution[:, at]

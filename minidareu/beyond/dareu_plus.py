@@ -83,10 +83,8 @@ def update(
     with torch.no_grad():
         original_logp_all = log_probs(original, batch, config.plus_temperature)
         log_ratio = (logp - chosen(original_logp_all, batch)) * mask
-        hide = config.plus_attribution == "response"
-        attribution = read_attribution(attribute, begun, added, mask.size(1), hide=hide)
-        level = attribution if config.plus_attribution == "exact" else evidence(attribution)
-        returns = token_returns(level, log_ratio, config.plus_kl_coef)
+        attribution = read_attribution(attribute, begun, added, mask.size(1))
+        returns = token_returns(evidence(attribution), log_ratio, config.plus_kl_coef)
         advantages = rl.whiten(returns - position_mean(returns, mask), mask)
     distillation = distillation_loss(policy, kept)
     loss = rl.reinforce_loss(logp, advantages, mask)

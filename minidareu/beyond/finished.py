@@ -8,24 +8,17 @@ from ..model import GPT
 from ..run.prepare import Run, open_run
 from ..run.stages import load_classifier, load_models
 from ..scores.evaluation import Evaluator, make_evaluator
-from .added import AddedClassifier
 
 
-def open_finished(
-    folder: Path, device: str
-) -> tuple[Run, dict[str, GPT], dict[str, OwnerClassifier]]:
-    """A finished run, its models, and its two classifiers. Raises InputError."""
+def open_finished(folder: Path, device: str) -> tuple[Run, dict[str, GPT], OwnerClassifier]:
+    """A finished run, its models, and its classifier. Raises InputError."""
     run = open_run(folder, device)
-    classifiers = {
-        "response": load_classifier(run),
-        "added": load_classifier(run, "added", AddedClassifier),
-    }
-    return run, load_models(run), classifiers
+    return run, load_models(run), load_classifier(run)
 
 
 def open_evaluator(folder: Path, device: str) -> tuple[Run, dict[str, GPT], Evaluator]:
     """A finished run, its models, and what they are measured with. Raises InputError."""
-    run, models, classifiers = open_finished(folder, device)
+    run, models, classifier = open_finished(folder, device)
     if not run.config.retrained:
         raise InputError(f"{folder}: has no retrained model to compare with; run it with one")
-    return run, models, make_evaluator(run, models, classifiers)
+    return run, models, make_evaluator(run, models, classifier)

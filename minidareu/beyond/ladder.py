@@ -9,8 +9,7 @@ the share of the forgetting of facts that the attribution answers for:
     credit = (fact recall under the control - fact recall) / (1 - fact recall)
 
 0: what says nothing forgets as well; 1: without the attribution nothing is forgotten. It sees facts
-alone, so ToW, names and language stand beside it; and `correlation`, how alike the advantages of
-the first batch are (`advantages.py`). Goes on where it was cut.
+alone, so ToW, names and language stand beside it. Goes on where it was cut.
 """
 
 import os
@@ -21,20 +20,16 @@ from ..report.markdown import spread, table
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
 from ..run.flags import CONTROLS
 from ..run.pool import folder_of, run_variants
-from .advantages import correlations, open_for_rollout
 from .attacks import prefix
 from .finished import open_evaluator
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]
-# As many responses and updates as DareU+ takes, at its learning rate.
-REINFORCE = ["--algorithm", "reinforce", "--data-epochs", 64, "--rl-lr", 1.5e-3]
-WHOLE = ["--plus-attribution", "response"]
+REINFORCE = ["--algorithm", "reinforce"]
 
 # Each row: flags of train.py. In the ladder a row has the changes of all rows before it.
 LADDER = {
     "DareU": DAREU,
     "REINFORCE, new responses for each update": [*DAREU, *REINFORCE],
-    "change of attribution as the reward, KL to the original model": [*PLUS, *WHOLE],
     "DareU+": PLUS,
     "DareU+ with half the updates": [*PLUS, "--plus-updates", 64],
     "DareU+ without beginnings": [*PLUS, "--plus-beginnings", 0],
@@ -44,14 +39,7 @@ LADDER = {
 ROWS = {
     "DareU": DAREU,
     "DareU+": PLUS,
-    "DareU, gamma .99, lambda 1": [*DAREU, "--gamma", 0.99, "--gae-lambda", 1],
-    "DareU, gamma .9, lambda 1": [*DAREU, "--gamma", 0.9, "--gae-lambda", 1],
-    "DareU, gamma .7, lambda 1": [*DAREU, "--gamma", 0.7, "--gae-lambda", 1],
-    "DareU, gamma .5, lambda 1": [*DAREU, "--gamma", 0.5, "--gae-lambda", 1],
-    "DareU, V a head of its own rate": [*DAREU, "--value", "head", "--value-lr", 1e-2],
-    "DareU, V a network": [*DAREU, "--value", "network", "--value-lr", 1e-3],
     "DareU, advantages not whitened": [*DAREU, "--whiten", "none"],
-    "DareU, C_seg 9.2: chi tells all attributions apart": [*DAREU, "--c-seg", 9.2],
 }
 TABLES = {"ladder": LADDER, "controls": ROWS}
 
@@ -114,7 +102,7 @@ def of_retraining(results):
 
 def measure_rows(results, name, label, seeds, out):
     """{reward: {column: value of each seed}} of a row: on the ladder with an attack and the time;
-    credit and correlation of controls."""
+    credit of controls."""
     rewards, rows = rewards_of(name, label), {}
     for reward in rewards:
         runs = [results[f"{label} {reward}", seed] for seed in seeds]
@@ -127,13 +115,6 @@ def measure_rows(results, name, label, seeds, out):
     for reward in rewards[1:]:
         recalls = zip(rows["slices"]["fact recall"], rows[reward]["fact recall"], strict=True)
         rows[reward]["credit"] = [credit(own, control) for own, control in recalls]
-    if name == "controls" and label != "DareU+":
-        found = [
-            correlations(*open_for_rollout(folder_of(out, f"{label} slices", seed), "cpu"))
-            for seed in seeds
-        ]
-        for reward in rewards[1:]:
-            rows[reward]["correlation"] = [by_control[reward] for by_control in found]
     return rows
 
 

@@ -5,12 +5,7 @@ from statistics import median
 
 from ..report.plot import line_style, new_figure
 
-LABELS = {
-    "added": "what a response adds",
-    "response": "whole response",
-    "judge": "judge",
-    "another seed": "exact, another seed",
-}
+LABELS = {"classifier": "classifier", "judge": "judge", "another seed": "exact, another seed"}
 
 
 def medians(columns):
@@ -84,8 +79,8 @@ def plot_agreement(samples, along, audits):
     """Attributions of the policy's samples, and rank correlations along the updates."""
     first = audits[0]["proxy"]
     updates = [name for name in first["agreement"] if name.startswith("DareU+, update")]
-    for (name, label), style in zip(LABELS.items(), "ox+s", strict=True):
-        if name in ("added", "response") and updates:
+    for (name, label), style in zip(LABELS.items(), "o+s", strict=True):
+        if name == "classifier" and updates:
             exact, values = first["scatter"]["exact"], first["scatter"][name]
             samples.plot(exact, values, style, ms=3, alpha=0.4, label=label)
         columns = []
@@ -109,7 +104,7 @@ def plot_owners(figure, axes, audits):
         figure.colorbar(image, ax=ax, shrink=0.8)
         ax.set(title=title, xlabel="owner asked about", ylabel="attributed to owner")
     bars, kinds = axes[2], list(first["probes"])
-    for offset, name in ((-0.2, "added"), (0.2, "response")):
+    for offset, name in ((-0.2, "classifier"), (0.2, "judge")):
         values = medians([[a["proxy"]["probes"][kind][name] for a in audits] for kind in kinds])
         bars.barh([i + offset for i in range(len(kinds))], values, 0.38, label=LABELS[name])
     exact = medians([[a["proxy"]["probes"][kind]["exact"] for a in audits] for kind in kinds])
@@ -119,5 +114,5 @@ def plot_owners(figure, axes, audits):
     ]
     bars.set_yticks(range(len(kinds)), labels, fontsize=7)
     bars.invert_yaxis()
-    bars.set(title="Responses made to mislead", xlabel="classifier's attribution", xlim=(0, 1.04))
+    bars.set(title="Responses made to mislead", xlabel="attribution", xlim=(0, 1.04))
     bars.legend(fontsize=8, loc="lower right")

@@ -57,7 +57,7 @@ def calibration(confidence, correct, n_bins=10):
 
 
 def attributions(prompts, responses, pairs, evaluator):
-    """To the forget owners, of lists of ids: {exact: (pairs, N), added, response, judge: (N,)}.
+    """To the forget owners, of lists of ids: {exact: (pairs, N), classifier, judge: (N,)}.
 
     pairs: (original, retrained model) of several seeds.
     """
@@ -68,12 +68,10 @@ def attributions(prompts, responses, pairs, evaluator):
         mean_logp(original, prompts, responses) - mean_logp(retrained, prompts, responses)
         for original, retrained in pairs
     ]
-    added = response_posterior(e.added_classifier, prompts, responses)
-    whole = response_posterior(e.classifier, prompts, responses)
+    posterior = response_posterior(e.classifier, prompts, responses)
     return {
         "exact": torch.stack(exact),
-        "added": added[:, e.forget_owners].sum(dim=1).cpu(),
-        "response": whole[:, e.forget_owners].sum(dim=1).cpu(),
+        "classifier": posterior[:, e.forget_owners].sum(dim=1).cpu(),
         "judge": e.judge.attribution(prompt_texts, response_texts, e.forget_owners),
     }
 
@@ -122,9 +120,7 @@ def along_the_policy(run, evaluator):
     policy = copy.deepcopy(evaluator.original).requires_grad_(True)
     forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
 
-    models = {"original": evaluator.original, "retrained": evaluator.retrained}
-    classifiers = {"response": evaluator.classifier, "added": evaluator.added_classifier}
-    attribute = plus_attribution(run, models, classifiers)
+    attribute = plus_attribution(run, evaluator.classifier)
     samples = {}
     updates = dareu_plus.unlearn(
         policy, attribute, forget, retain, limits=run.limits, config=run.config
@@ -187,7 +183,7 @@ def owner_by_owner(run, sets, exact_dir, evaluator):
     prompts, _, owners = run.labelled(records)
     owners = torch.tensor(owners)
     exact, noise = attribution_matrix(run, exact_dir, prompts, responses)
-    posterior = response_posterior(evaluator.added_classifier, prompts, responses).T.cpu()
+    posterior = response_posterior(evaluator.classifier, prompts, responses).T.cpu()
     found, start = {"agreement": {}}, 0
     for name, (rows, _) in sets.items():
         at, start = slice(start, start + len(rows)), start + len(rows)
@@ -234,7 +230,7 @@ def proxy_quality(run, trained, evaluator, exact_dir=None):
         scatter = {**pooled, "exact": pooled["exact"].mean(dim=0)}
         found["scatter"] = {name: values.tolist() for name, values in scatter.items()}
     prompts, responses, owners = run.labelled(run.split.test + run.split.unseen)
-    posterior = response_posterior(e.added_classifier, prompts, responses).cpu()
+    posterior = response_posterior(e.classifier, prompts, responses).cpu()
     correct = posterior.argmax(dim=-1) == torch.tensor(owners)
     confidence = posterior.max(dim=-1).values
     found["reliability"], found["calibration_error"] = calibration(confidence, correct)

@@ -4,9 +4,9 @@
     python -m minidareu.explain --run runs/authors-seed0 "Where was Tomas Moreau born?"
 
 DareU has made its S_PPO updates on a first batch of forget prompts. In the second, the prompt is
-answered by pi_old, which is still the original model; then come the updates on that batch. (The
-learning rate does not fall here.) DareU+ answers by its own policy and makes one update. Nothing is
-written.
+answered by pi_old: the policy as it is by then, or with --renew-old-policy epoch still the original
+model. Then come the updates on that batch. (The learning rate does not fall here.) DareU+ answers
+by its own policy and makes one update. Nothing is written.
 """
 
 import random
@@ -30,8 +30,9 @@ from ..run.flags import CONTROLS
 from ..run.prepare import Run, pick_device
 
 WHY_DAREU = (
-    "The reward of a token is the mean of chi(DA) so far; where DA is above .65, chi is -1. The "
-    "return adds up what is still to come; the advantage is its place among those of the batch."
+    "The reward of a token is the mean of chi(DA) so far, less the KL; where DA is above .65, chi "
+    "is -1. The return adds up the rewards to come, each further one counting less (gamma). The "
+    "advantage is the return less what V expected, on the scale of the batch."
 )
 WHY_PLUS = (
     "The return of a token is what is still to come: by how much the evidence for the forget "
@@ -74,6 +75,7 @@ def explain_dareu(
 ) -> Explained:
     """DareU's second batch, which begins with the first of `queries`."""
     config, retain = run.config, run.references(run.split.retain)
+    assert config.ratio_temperature, "the flags have set it"
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     policy = original.snapshot().requires_grad_(True)
@@ -192,18 +194,18 @@ def main(argv=None):
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     args = parser.parse_args(argv)
-    run, models, classifiers = open_finished(args.run, pick_device(args.device))
+    run, models, classifier = open_finished(args.run, pick_device(args.device))
     original, reward = models["original"], run.config.control or run.config.reward
     queries = forget_queries(run, args.prompt)
     print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
-    attribute = dareu_attribution(run, classifiers)
+    attribute = dareu_attribution(run, classifier)
     explained = explain_dareu(run, original, attribute, queries)
     if reward in CONTROLS:
         print(f"The reward of this run is a control, {reward}: DA is not the classifier's.\n")
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)
     print_words(run, explained, WHY_DAREU)
-    attribute = plus_attribution(run, models, classifiers)
+    attribute = plus_attribution(run, classifier)
     explained = explain_plus(run, original, attribute, queries)
     print("\nDareU+: before and after one update\n")
     print_table(run, explained)

@@ -31,6 +31,7 @@ from train import unlearn_and_measure  # noqa: E402
 
 # The paper's (App. E.1), then what it does not say: |B_r|, DareU+'s learning rate, no curve.
 DEFAULTS = ["--epochs", "5", "--batch-size", "16", "--lr", "1.5e-4", "--rl-lr", "1.5e-4"]
+DEFAULTS += ["--data-epochs", "1", "--ppo-steps", "20"]
 DEFAULTS += ["--baseline-lr", "1.5e-4", "--retain-batch", "32", "--plus-lr", "3e-4", "--no-curve"]
 
 
@@ -56,9 +57,9 @@ def read_flags(argv):
         raise InputError("--lora-rank, --lora-dropout: give at least 0, and for dropout below 1")
     if options.lora_rank == 0 and (options.merge or process().num_processes > 1):
         raise InputError("--lora-rank 0: has no adapters to merge, and wants one process")
-    others = [config.value == "network", config.second_retrained, config.from_run]
+    others = [config.second_retrained, config.from_run]
     if "scrn" in config.methods.split(",") or any(others):
-        flags = "--methods scrn, --value network, --second-retrained, --from"
+        flags = "--methods scrn, --second-retrained, --from"
         raise InputError(f"{flags}: for the small GPT alone; leave it out")
     return options, config
 

@@ -31,7 +31,7 @@ ITEMS = TABLES | MEASURED
 NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.sub(r"\D", "", name)), name))
 DATA_FLAGS = {"authors": [], "abstracts": ARXIV}
 QUICK = (
-    "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 --plus-classifier-epochs 4 "
+    "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 "
     "--plus-updates 16 --baseline-steps 16"
 ).split()
 

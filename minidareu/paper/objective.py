@@ -12,14 +12,13 @@ import torch
 
 from .. import baselines, dareu
 from ..attribution import prefix_attribution
-from ..beyond.added import mean_forget_attribution
 from ..beyond.finished import open_evaluator
 from ..data import response_text
 from ..files import read_lines
 from ..metrics import mean_rouge
 from ..model import with_end
 from ..run.folder import SAMPLES
-from ..scores.chunks import response_log_probs, response_posterior
+from ..scores.chunks import response_log_probs
 from ..scores.evaluation import owner_attributions, respond
 from ..scores.likelihood import token_log_probs
 
@@ -51,12 +50,10 @@ def compare_objectives(case):
     example = [f"prompt: {forget[0].prompt}", f"reference: {forget[0].response}"]
     for name, model in models.items():
         responses = respond(model, forget, evaluator)
-        posterior = response_posterior(evaluator.added_classifier, responses.prompts, responses.ids)
         ended = with_end(model, responses.prompts, responses.ids, **run.limits)
         under_original = response_log_probs(models["original"], responses.prompts, ended)
         by_query[name] = {
             "attribution": owner_attributions(responses, forget, evaluator),
-            "attribution, added": posterior[:, run.forget_owners].sum(dim=1).tolist(),
             "log-likelihood": [row.mean().item() for row in under_original],
             "of the reference": token_log_probs(model, run.tokenizer, forget).tolist(),
         }
@@ -128,12 +125,8 @@ def mask_words(case):
             ]
             responses.ids = [run.tokenizer.encode_ordinary(response_text(text)) for text in texts]
             attributed = owner_attributions(responses, forget, evaluator)
-            added = mean_forget_attribution(
-                evaluator.added_classifier, responses.prompts, responses.ids, run.forget_owners
-            )
             rows[str(k)] |= {
                 f"attribution{suffix}": mean(attributed),
-                f"attribution, added{suffix}": added,
                 f"ROUGE{suffix}": mean_rouge(texts, forget),
             }
     return {"fig4": rows}

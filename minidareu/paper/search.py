@@ -1,24 +1,25 @@
 """The search of settings that the paper does not give, on seeds of their own.
 
-DareU, DareU+ and SCRN: stage by stage, each with what the stages before have chosen, on the authors
-and on the abstracts, whose responses are long. The loss-based methods: learning rate and steps, on
-the authors. Each seed forgets another number of owners, so that what is chosen has to serve all.
+DareU, DareU+ and SCRN: stage by stage, each with what the stages before have chosen. The loss-based
+methods: learning rate and steps. Each seed forgets another number of the authors, so that what is
+chosen has to serve all. A cell's score is `overall_score`, which sees facts and language beside
+ToW; the highest mean is taken. Where the paper gives a value, another is taken only if it gains
+more than the seeds differ among themselves.
 """
 
 import itertools
 import json
-from statistics import mean
+from statistics import mean, pstdev
 
 from ..baselines import METHODS
 from ..files import InputError, read_lines, write_json
+from ..metrics import overall_score
 from ..run.flags import parse
-from ..run.folder import LOG
+from ..run.folder import LOG, RESULTS
 from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
-from .abstracts import ARXIV, make_abstracts
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40 authors
-TOPICS = {100: 1, 101: 2, 102: 3}  # of 10 topics of abstracts
 GRID_LR = [6.25e-6, 2.5e-5, 1e-4, 4e-4, 1.6e-3]
 GRID_STEPS = [8, 16, 32, 64, 128, 256]
 
@@ -28,24 +29,18 @@ def grid(flags):
     return [dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values())]
 
 
-# The stages of each method: what is tried in each, {flag: value}. Flags of the abstracts that the
-# paper gives for ArXiv stand beside them.
+# The stages of each method: what is tried in each, {flag: value}.
 STAGES = {
     "dareu": [
-        grid(
-            {
-                "--rl-schedule": ["constant"],
-                "--gamma": [0.5, 0.7, 0.9, 0.99],
-                "--gae-lambda": [0.5, 1.0],
-                "--rl-lr": [3e-4],
-            }
-        ),
-        grid({"--rl-lr": [1.5e-4, 3e-4, 5e-4]}),
-        grid({"--rl-schedule": ["linear"], "--rl-lr": [6e-4, 8e-4, 1e-3]}),
-        [{"--value": "shared"}]
-        + grid({"--value": ["head"], "--value-lr": [1e-2]})
-        + grid({"--value": ["network"], "--value-lr": [1e-3]}),
-        grid({"--retain-batch": [64, 128, 256]}),
+        grid({"--ppo-steps": [20, 10, 5], "--rl-lr": [2e-4, 3e-4, 4e-4, 5e-4, 6e-4]}),
+        grid({"--kl-reference": ["original", "old"], "--renew-old-policy": ["epoch", "batch"]}),
+        grid({"--gae-lambda": [1.0, 0.95]}),
+        grid({"--gamma": [0.8, 0.9, 0.95, 0.99]}),
+        grid({"--whiten": ["advantages", "none"]}),
+        grid({"--value-lr": [3e-3, 1e-2, 3e-2]}),
+        grid({"--retain-batch": [16, 32, 64]}),
+        grid({"--kl-coef": [0.1, 0.2, 0.3]}),
+        grid({"--distill-coef": [2.0, 4.0]}),
     ],
     "dareu_plus": [
         grid({"--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
@@ -55,6 +50,7 @@ STAGES = {
     ],
     "scrn": [grid({"--scrn-lr": [1e-2, 1e-1, 3e-1, 1.0]})],
 }
+PAPERS_VALUES = {"--ppo-steps": 20, "--gae-lambda": 1.0, "--kl-coef": 0.1, "--distill-coef": 2.0}
 
 
 def label_of(method, given):
@@ -63,42 +59,54 @@ def label_of(method, given):
 
 
 def search_cells(method, cells, out, workers, flags):
-    """[ToW by seed, on the authors and then on the abstracts] of each of these {flag: value}."""
-    datasets = {"": ([], SEEDS)}
-    if not any("--retain-batch" in cell for cell in cells):  # it counts rows, short ones here
-        datasets["abstracts-"] = (["--data", make_abstracts(out), *ARXIV], TOPICS)
+    """[score by seed] of each of these {flag: value}."""
     first, jobs, runs = STAGES[method][0][0], {}, [[] for _ in cells]
-    for name, (data, seeds) in datasets.items():
-        for seed, n_forget in seeds.items():
-            given = ["--data", DATA, "--seed", seed, *data, *flags]  # the last --data counts
-            given += ["--n-forget", n_forget, "--no-curve"]
-            base = folder_of(out, name + label_of(method, first), seed)
-            for cell, own_runs in zip(cells, runs, strict=True):
-                folder = folder_of(out, name + label_of(method, cell), seed)
-                command = [*given, "--methods", method, *itertools.chain(*cell.items())]
-                jobs[folder] = Job(folder, command, reuse=None if folder == base else base)
-                own_runs.append(folder)
+    for seed, n_forget in SEEDS.items():
+        given = ["--data", DATA, "--seed", seed, "--n-forget", n_forget, "--no-curve", *flags]
+        base = folder_of(out, label_of(method, first), seed)
+        for cell, own_runs in zip(cells, runs, strict=True):
+            folder = folder_of(out, label_of(method, cell), seed)
+            command = [*given, "--methods", method, *itertools.chain(*cell.items())]
+            jobs[folder] = Job(folder, command, reuse=None if folder == base else base)
+            own_runs.append(folder)
     # The models of the first cell are taken over by all others.
     results = run_all({k: job for k, job in jobs.items() if not job.reuse}, workers)
     results |= run_all({k: job for k, job in jobs.items() if job.reuse}, workers)
-    tow = {folder: result["models"][method]["tow"] for folder, result in results.items()}
-    return [[round(tow[folder], 3) for folder in own] for own in runs]  # a smaller gap is none
+    models = {folder: result["models"] for folder, result in results.items()}
+    scores = {k: overall_score(found[method], found["retrained"]) for k, found in models.items()}
+    return [[round(scores[folder], 3) for folder in own] for own in runs]  # a smaller gap is none
 
 
 def search_stages(method, out, workers, flags):
-    """{"chosen": {flag: value} of the highest mean ToW, the first of several; "grid": all}."""
-    best, tried = {"flags": {}, "tow": []}, []
+    """{"chosen": {flag: value} of the highest mean score, the first of several; "grid": all}."""
+    best, tried = {"flags": {}, "scores": []}, []
     for stage in STAGES[method]:
         cells = [best["flags"] | cell for cell in stage]
         same = [cell for cell in cells if tried and effective(cell) == effective(best["flags"])]
         rest = [cell for cell in cells if cell not in same]
         found = search_cells(method, rest, out, workers, flags=flags)
-        made = [{"flags": cell, "tow": tow} for cell, tow in zip(rest, found, strict=True)]
-        made += [{"flags": cell, "tow": best["tow"]} for cell in same]
-        n_seeds = min(len(cell["tow"]) for cell in made)
-        best = max(made, key=lambda cell: mean(cell["tow"][:n_seeds]))
+        scores = {str(cell): own for cell, own in zip(rest, found, strict=True)}
+        scores |= {str(cell): best["scores"] for cell in same}
+        made = [{"flags": cell, "scores": scores[str(cell)]} for cell in cells]
+        best = choose(made, PAPERS_VALUES.items() & set().union(*map(dict.items, stage)))
         tried += made
     return {"chosen": best["flags"], "grid": tried}
+
+
+def choose(cells, papers_values):
+    """The cell of the highest mean score. Where some have the paper's values, {(flag, value)}, the
+    best of these, unless the gain is larger than the standard deviation of its own scores."""
+
+    def mean_score(cell):
+        return mean(cell["scores"])
+
+    best = max(cells, key=mean_score)
+    of_paper = [cell for cell in cells if papers_values <= cell["flags"].items()]
+    if not papers_values or not of_paper:
+        return best
+    paper = max(of_paper, key=mean_score)
+    gain = mean_score(best) - mean_score(paper)
+    return best if gain > pstdev(paper["scores"]) else paper
 
 
 def effective(cell):
@@ -110,20 +118,23 @@ def effective(cell):
 
 
 def read_curves(folder):
-    """{method: {step: ToW}} of a run's log."""
+    """{method: {step: score}} of a run's log."""
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    retrained = results["models"]["retrained"]
     curves = {}
     for row in read_lines(folder / LOG):
         if "scores" in row:
-            curves.setdefault(row["method"], {})[row["step"]] = row["scores"]["tow"]
+            score = overall_score(row["scores"], retrained)
+            curves.setdefault(row["method"], {})[row["step"]] = score
     return curves
 
 
 def search_losses(names, out, workers, flags):
-    """{method: {"lr", "steps": those of the highest mean ToW, "grid": all}}."""
+    """{method: {"lr", "steps": those of the highest mean score, "grid": all}}."""
     steps = ["--baseline-steps", max(GRID_STEPS)]
     methods = ["--methods", ",".join(names)]
     variants = {f"losses-{lr}": [*methods, "--baseline-lr", lr, *steps] for lr in GRID_LR}
-    tow = {method: {} for method in names}
+    scores = {method: {} for method in names}
     for seed, n_forget in SEEDS.items():
         more = [*flags, "--n-forget", n_forget]
         run_variants(variants, [seed], out, workers, flags=more)
@@ -131,11 +142,11 @@ def search_losses(names, out, workers, flags):
             curves = read_curves(folder_of(out, f"losses-{lr}", seed))
             for method in names:
                 for step in GRID_STEPS:
-                    tow[method].setdefault((lr, step), []).append(curves[method].get(step, 0))
+                    scores[method].setdefault((lr, step), []).append(curves[method].get(step, 0))
     found = {}
-    for method, cells in tow.items():
+    for method, cells in scores.items():
         lr, n_steps = max(cells, key=lambda cell: mean(cells[cell]))
-        rows = [{"lr": a, "steps": b, "tow": values} for (a, b), values in cells.items()]
+        rows = [{"lr": a, "steps": b, "scores": values} for (a, b), values in cells.items()]
         found[method] = {"lr": lr, "steps": n_steps, "grid": rows}
     return found
 
@@ -150,8 +161,8 @@ def search(names, out, workers, flags=()):
             )
     names = names or known
     found = json.loads(SEARCH_FILE.read_text(encoding="utf-8")) if SEARCH_FILE.exists() else {}
-    found |= {"seeds and owners forgotten": SEEDS, "seeds and topics forgotten": TOPICS}
-    found["chosen by"] = "mean ToW"
+    found["seeds and owners forgotten"] = SEEDS
+    found["chosen by"] = "mean of ToW x (1 - |facts above|) x min(1, 2 / perplexity ratio)"
     methods = found.setdefault("methods", {})
     for name in names:
         if name in STAGES:

@@ -35,16 +35,12 @@ def words_of(tokenizer, ids: list[int]) -> list[tuple[str, int]]:
     return [(piece.decode("utf-8", errors="replace").strip(), t) for piece, t in words]
 
 
-def word_rows(tokenizer, ids, whole, added) -> list[list]:
-    """[word, raise by DareU's classifier, raise by DareU+'s] of a response: how much higher the
-    attribution is after the word than before it.
-
-    whole, added: the attribution after 0, 1, ... tokens, lists.
-    """
+def word_rows(tokenizer, ids, attribution: list[float]) -> list[list]:
+    """[word, raise] of a response: how much higher the attribution is after the word than before
+    it. attribution: after 0, 1, ... tokens."""
     rows, before = [], 0
     for text, after in words_of(tokenizer, ids):
-        raises = [whole[after] - whole[before], added[after] - added[before]]
-        rows.append([text, *(round(value, 3) for value in raises)])
+        rows.append([text, round(attribution[after] - attribution[before], 3)])
         before = after
     return rows
 
@@ -68,11 +64,10 @@ def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
         part = slice(i, i + 1)  # one at a time: a posterior over many owners is large
         inputs = responses.prompts[part], responses.ids[part]
         own = owner_posterior(e.classifier, *inputs)[0, :, e.owners.index(record.owner)]
-        added = owner_posterior(e.added_classifier, *inputs)[0][:, e.forget_owners].sum(dim=-1)
         text, names = responses.texts[i], holds_name(record.response, record.owner)
         rows.append(
             {
-                "words": word_rows(e.tokenizer, responses.ids[i], own.tolist(), added.tolist()),
+                "words": word_rows(e.tokenizer, responses.ids[i], own.tolist()),
                 "fact_share": fact_share(text, record, e.word_weights),
                 "name_kept": holds_name(text, record.owner) if names else None,
                 "perplexity": perplexities[i],

@@ -13,7 +13,6 @@ PRESETS = {
         n_embd=192,
         vocab_size=4096,
         lr=2.5e-3,
-        plus_attribution="response",
         plus_kl_coef=0.02,
         plus_lr=2.5e-3,
         plus_updates=224,
@@ -25,9 +24,9 @@ PRESETS = {
 # One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
 # width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
 SIZES = {
-    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=1.2e-3, plus_lr=2.2e-3),
+    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=6e-4, plus_lr=2.2e-3),
     "small": dict(
-        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=4e-4, plus_lr=7.5e-4
+        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=2e-4, plus_lr=7.5e-4
     ),
     "medium": dict(
         n_layer=6,
@@ -37,35 +36,23 @@ SIZES = {
         batch_size=32,
         classifier_layers=2,
         classifier_width=128,
-        rl_lr=2e-4,
+        rl_lr=1e-4,
         plus_lr=3.8e-4,
     ),
 }
 
 
-def epochs_for(n_rows, usual, least_rows):
-    """The usual number of passes over n rows; more where fewer than `least_rows` would be read in
-    all, and fewer (8 at least) where more than 256,000 would be."""
-    most = max(8, 256_000 // n_rows)
-    return min(most, max(usual, -(-least_rows // n_rows)))
-
-
 def size_rule(config, responses):
     """Sizes that are not given follow from the number S of characters in the distinct training
     responses: S < 70,000: vocabulary 1,024, width 96; S < 400,000: 2,048 and 128; above: 4,096
-    and 192. The language models read their rows until they know them. The classifiers read them 12
-    and 24 times, more often where few rows would be read, 15,360 and 30,720 in all, less often (8
-    times at least) where 256,000 would be. The context is what the longest prompt and response
-    need, 1,024 tokens at most.
+    and 192. The language models and the classifier read their rows until they know them. The
+    context is what the longest prompt and response need, 1,024 tokens at most.
     """
-    n_rows, size = len(responses), sum(map(len, set(responses)))
+    size = sum(map(len, set(responses)))
     tier = (size >= 70_000) + (size >= 400_000)
     config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
     config.n_embd = config.n_embd or [96, 128, 192][tier]
     config.lr = config.lr or round(0.34 / config.n_embd, 6)
-    epochs, plus_epochs = epochs_for(n_rows, 12, 15_360), epochs_for(n_rows, 24, 30_720)
-    config.classifier_epochs = config.classifier_epochs or epochs
-    config.plus_classifier_epochs = config.plus_classifier_epochs or plus_epochs
     if config.n_embd % config.n_head:
         raise InputError(
             f"--n-embd: {config.n_embd} does not divide among {config.n_head} heads; "

@@ -16,6 +16,7 @@ STAGES = ["data", "model", "classifier", "shared", "dareu", "dareu_plus", "basel
 # The ten that most runs need, first in --help.
 FIRST = ["data", "forget", "n_forget", "seed", "methods", "reward", "retrained", "from_run"]
 FIRST += ["out", "overwrite"]
+UPDATES = 260  # of the paper on TOFU: 13 forget batches of 32 rows, S_PPO 20 on each
 CONTROLS = ["constant", "random", "reversed", "shuffled"]  # of the reward: beyond/controls.py
 REWARDS = ["slices", "token", "sequence", *CONTROLS]
 
@@ -72,20 +73,19 @@ class Config:
         None, "model", "peak learning rate; default 0.34 / width", float, low=1e-9
     )
 
-    classifier_layers: int = flag(1, "classifier", "layers of the attribution classifiers", low=1)
-    classifier_width: int = flag(64, "classifier", "their width, a multiple of 4", low=4)
+    classifier_layers: int = flag(1, "classifier", "layers of the attribution classifier", low=1)
+    classifier_width: int = flag(64, "classifier", "its width, a multiple of 4", low=4)
     classifier_epochs: int | None = flag(
-        None, "classifier", "passes over the rows; by size: 12 or more", int, low=1
+        None, "classifier", "passes over the rows; default: until it knows them", int, low=1
     )
-    classifier_batch: int = flag(32, "classifier", "rows in a step of the classifiers", low=1)
-    classifier_lr: float = flag(2e-3, "classifier", "peak learning rate, DareU's classifier", low=0)
-    classifier_batches: str = flag(
-        "mixed", "classifier", "rows of a batch: of all owners, or one", choices=["mixed", "owner"]
+    classifier_batch: int = flag(32, "classifier", "rows in a step of the classifier", low=1)
+    classifier_lr: float = flag(2e-3, "classifier", "its peak learning rate", low=0)
+    attribution: str = flag(
+        "response",
+        "classifier",
+        "what it reads: the response, or of it what the prompt has not",
+        choices=["response", "added"],
     )
-    plus_classifier_epochs: int | None = flag(
-        None, "classifier", "passes of DareU+'s classifier; by size: 24 or more", int, low=1
-    )
-    plus_classifier_lr: float = flag(4e-3, "classifier", "its peak learning rate", low=0)
 
     reward: str = flag(
         "slices", "shared", "three designs (Table 10), and four controls", choices=REWARDS
@@ -106,28 +106,32 @@ class Config:
     )
 
     algorithm: str = flag("ppo", "dareu", "how the policy is updated", choices=["ppo", "reinforce"])
-    data_epochs: int = flag(1, "dareu", "passes over the forget set; each renews pi_old", low=1)
-    ppo_steps: int = flag(20, "dareu", "S_PPO, updates on each forget batch", low=1)
-    retain_batch: int = flag(128, "dareu", "retain rows in a batch B_r", low=1)
+    data_epochs: int | None = flag(
+        None, "dareu", f"passes over D_F; default: about {UPDATES} updates in all", int, low=1
+    )
+    ppo_steps: int = flag(5, "dareu", "S_PPO, updates on each forget batch", low=1)
+    retain_batch: int = flag(32, "dareu", "retain rows in a batch B_r", low=1)
     slices: int = flag(15, "dareu", "k, slices of a response, scored at their ends", low=1)
-    kl_coef: float = flag(0.1, "dareu", "lambda, weight of the KL to pi_old in the reward", low=0)
+    kl_coef: float = flag(0.1, "dareu", "lambda, weight of the KL in the reward", low=0)
+    kl_reference: str = flag(
+        "original", "dareu", "to whom: pi_N, or pi_old", choices=["original", "old"]
+    )
     distill_coef: float = flag(2.0, "dareu", "lambda_dis, weight of the distillation", low=0)
     value_coef: float = flag(0.2, "dareu", "weight of V's loss", low=0)
     clip: float = flag(0.2, "dareu", "epsilon, the ratio is held within 1 +- clip", low=0)
-    kl_of: str = flag(
-        "distributions", "dareu", "what that KL compares", choices=["distributions", "tokens"]
-    )
     temperature: float = flag(0.8, "dareu", "of sampling", low=0.01)
-    ratio_temperature: float = flag(0.8, "dareu", "of the ratio and that KL", low=0.01)
+    ratio_temperature: float | None = flag(
+        None, "dareu", "of the ratio and the KL; default: that of sampling", float, low=0.01
+    )
     c_seg: float = flag(1.05, "dareu", "C_seg of chi", low=0.01)
     chi_eps: float = flag(1e-4, "dareu", "epsilon of chi", low=1e-9, high=0.5)
-    rl_lr: float = flag(8e-4, "dareu", "learning rate of the policy", low=0)
+    rl_lr: float = flag(4e-4, "dareu", "learning rate of the policy", low=0)
     rl_schedule: str = flag(
         "linear", "dareu", "that rate falls to zero, or stays", choices=["linear", "constant"]
     )
-    gamma: float = flag(0.99, "dareu", "discount of the returns", low=0, high=1)
+    gamma: float = flag(0.9, "dareu", "discount of the returns", low=0, high=1)
     gae_lambda: float = flag(
-        0.5, "dareu", "lambda of GAE; at 1 the advantage is R - V", low=0, high=1
+        1.0, "dareu", "lambda of GAE; at 1 the advantage is R - V", low=0, high=1
     )
     whiten: str = flag(
         "advantages",
@@ -135,25 +139,14 @@ class Config:
         "what is shifted and scaled to mean 0, variance 1",
         choices=["advantages", "rewards", "none"],
     )
-    renew_old_policy: str = flag("epoch", "dareu", "when pi_old <- pi", choices=["epoch", "batch"])
+    renew_old_policy: str = flag(
+        "batch", "dareu", "pi_old <- pi: for each data epoch or batch", choices=["epoch", "batch"]
+    )
     retain_updates: str = flag(
         "alternate", "dareu", "in turn, or in one step", choices=["alternate", "joint"]
     )
-    value: str = flag(
-        "shared",
-        "dareu",
-        "V: a head on the policy that trains it too; a head alone; a network of its own",
-        choices=["shared", "head", "network"],
-    )
-    value_lr: float = flag(1e-3, "dareu", "learning rate of V where it is not shared", low=0)
-    group_size: int = flag(1, "dareu", "responses to each forget prompt in a data epoch", low=1)
+    value_lr: float = flag(1e-2, "dareu", "learning rate of V", low=0)
 
-    plus_attribution: str = flag(
-        "added",
-        "dareu_plus",
-        "of what is added, of all, exact",
-        choices=["added", "response", "exact"],
-    )
     plus_updates: int = flag(128, "dareu_plus", "updates, each on a forget batch", low=1)
     plus_beginnings: float = flag(
         0.5, "dareu_plus", "share of the responses that begin as pi_N's would", low=0, high=1
@@ -210,10 +203,15 @@ class Config:
         """S_PPO; REINFORCE takes one update a batch."""
         return 1 if self.algorithm == "reinforce" else self.ppo_steps
 
+    def epochs_over(self, n_prompts: int) -> int:
+        """Data epochs: where none are given, as many as make the paper's number of updates."""
+        n_batches = math.ceil(n_prompts / self.forget_batch)
+        return self.data_epochs or max(1, round(UPDATES / (n_batches * self.updates_per_batch)))
+
     def dareu_updates(self, n_prompts: int) -> int:
         """Updates of DareU: data epochs, forget batches in each, updates on each."""
         n_batches = math.ceil(n_prompts / self.forget_batch)
-        return self.data_epochs * n_batches * self.updates_per_batch
+        return self.epochs_over(n_prompts) * n_batches * self.updates_per_batch
 
     @property
     def training(self) -> Training:
@@ -223,15 +221,8 @@ class Config:
 
     @property
     def classifier_training(self) -> Training:
-        assert self.classifier_epochs
         lr, size = self.classifier_lr, self.classifier_batch
         return Training(self.classifier_epochs, size, lr, seed=self.seed)
-
-    @property
-    def plus_classifier_training(self) -> Training:
-        assert self.plus_classifier_epochs
-        lr, size = self.plus_classifier_lr, self.classifier_batch
-        return Training(self.plus_classifier_epochs, size, lr, seed=self.seed)
 
     def baseline_settings(self, lr: float, steps: int) -> BaselineSettings:
         """How a loss-based method trains whose own rate and steps these are."""
@@ -286,9 +277,9 @@ def parse(argv, description) -> Config:
             f"--classifier-width: {config.classifier_width} does not divide among 4 heads; "
             "give a multiple of 4"
         )
+    config.ratio_temperature = config.ratio_temperature or config.temperature
     config.methods = check_methods(config.methods)
     needs = {"--second-retrained": config.second_retrained}
-    needs["--plus-attribution exact"] = config.plus_attribution == "exact"
     for name, asked in needs.items():
         if asked and not config.retrained:
             raise InputError(f"{name}: needs the retrained model; leave out --no-retrained")

@@ -214,22 +214,22 @@ def load_model(run: Run, path, keys=None, mend=MEND) -> GPT:
     return load_weights(GPT(run.gpt_config).to(run.device), path, keys=keys, mend=mend)
 
 
-def new_classifier(run: Run, kind=OwnerClassifier):
+def new_classifier(run: Run) -> OwnerClassifier:
     """An untrained classifier of the run's sizes."""
     torch.manual_seed(run.config.seed)
-    return kind(
+    return OwnerClassifier(
         vocab_size=run.tokenizer.n_vocab,
         block_size=run.gpt_config.block_size,
         n_layer=run.config.classifier_layers,
         n_embd=run.config.classifier_width,
         n_owners=len(run.split.owners),
+        reads=run.config.attribution,
     ).to(run.device)
 
 
-def load_classifier(run: Run, part="response", kind=OwnerClassifier):
-    """A classifier of a finished run, frozen: DareU's, or the part "added". Raises InputError."""
-    path = run.path("classifier" if part == "response" else "classifier_plus")
-    return load_weights(new_classifier(run, kind), path, part, run.keys)
+def load_classifier(run: Run) -> OwnerClassifier:
+    """The classifier of a finished run, frozen. Raises InputError."""
+    return load_weights(new_classifier(run), run.path("classifier"), "classifier", run.keys)
 
 
 def load_models(run: Run) -> dict[str, GPT]:

@@ -34,13 +34,13 @@ def language_model(config, rows, training, device, bar):
     return timed(make)
 
 
-def owner_classifier(part, classifier, rows, training, settings, bar):
-    """A checkpoint of a classifier, {part: its state}: see `train_classifier`."""
+def owner_classifier(classifier, rows, training, bar):
+    """A checkpoint of a classifier: see `train_classifier`."""
 
     def make():
         with few_threads(classifier.head.in_features):
-            train_classifier(classifier, rows, training, **settings, **bar)
-        return {part: classifier.cpu().state_dict()}
+            passes = train_classifier(classifier, rows, training, **bar)
+        return {"classifier": classifier.cpu().state_dict(), "passes": passes}
 
     return timed(make)
 

@@ -31,8 +31,7 @@ class Evaluator:
     test: list[Record]  # the retain owners' test rows, a sample
     unseen: list[Record]  # the forget owners' test rows, a sample
     word_weights: dict[str, float]
-    classifier: OwnerClassifier  # DareU's, of whole responses
-    added_classifier: OwnerClassifier  # DareU+'s, of what a response adds to its prompt
+    classifier: OwnerClassifier
     judge: Judge
     original: GPT
     retrained: GPT | None  # None: what needs it has no score
@@ -59,11 +58,10 @@ class Evaluation:
     retain_texts: list[str]  # responses to the evaluator's retain rows
 
 
-def make_evaluator(run, models, classifiers) -> Evaluator:
+def make_evaluator(run, models, classifier) -> Evaluator:
     """What all models of a run are measured with; the judge is trained here.
 
-    run: `run.Run`; models: "original", and "retrained" if there is one; classifiers: "response" and
-    "added".
+    run: `run.Run`; models: "original", and "retrained" if there is one.
     """
     split, seed = run.split, run.config.seed
 
@@ -79,8 +77,7 @@ def make_evaluator(run, models, classifiers) -> Evaluator:
         test=sample(split.test),
         unseen=sample(split.unseen),
         word_weights=word_weights(run.train),
-        classifier=classifiers["response"],
-        added_classifier=classifiers["added"],
+        classifier=classifier,
         judge=Judge(run.train, split.owners, seed),
         original=models["original"],
         retrained=models.get("retrained"),
@@ -141,7 +138,6 @@ def evaluate_fully(
     evaluation = evaluate(model, e, retrained)
     scores, responses = evaluation.scores, evaluation.responses
     base = retrained.scores if retrained else scores
-    posterior = response_posterior(e.added_classifier, responses.prompts, responses.ids)
     prompt_texts = [r.prompt for r in e.forget]
     judged = e.judge.attribution(prompt_texts, responses.texts, e.forget_owners)
     completed = with_end(model, responses.prompts, responses.ids, **e.limits)
@@ -152,7 +148,8 @@ def evaluate_fully(
     paraphrased = ("unseen", "retain", "test")
     comparable = e.unseen and e.retrained
     scores["tow_paraphrased"] = tug_of_war(scores, base, paraphrased) if comparable else None
-    scores["attribution_added"] = posterior[:, e.forget_owners].sum(dim=1).mean().item()
+    reads_added = e.classifier.reads == "added"
+    scores["attribution_added"] = scores["attribution"] if reads_added else None
     scores["judge"] = judged.mean().item()
     scores["gibberish"] = None
     if e.retrained:

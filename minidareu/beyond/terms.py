@@ -1,0 +1,177 @@
+"""Which part of DareU does what? Each is taken away, one at a time; all else stays as it is.
+
+    python -m minidareu.beyond.terms                  terms.json and terms.md in runs/terms
+
+For each seed `train.py` runs DareU; then it starts from the same models again under each change.
+Other runs of `train.py` stand beside it: more owners forgotten, one of them by the paper's own
+schedule, and the data whose answers name their owner. Goes on where it was cut.
+"""
+
+import copy
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import attribution, dareu, rl
+from ..files import write_json, write_text
+from ..metrics import overall_score
+from ..report.markdown import spread, table
+from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
+from ..run.pool import ROOT, folder_of, run_variants, side_by_side
+from ..run.source import source_digest
+from ..run.stages import new_classifier, stage, stage_key
+from ..scores.evaluation import evaluate
+from .finished import open_evaluator
+from .rewards import dareu_attribution
+
+NAMED = ["--data", ROOT / "data/named/named.jsonl"]
+RUNS = {
+    "all of it": [],
+    "4 owners forgotten": ["--n-forget", 4],
+    "10 owners forgotten": ["--n-forget", 10],
+    "10 owners, S_PPO 20, 1 data epoch": ["--n-forget", 10, "--ppo-steps", 20, "--data-epochs", 1],
+    "names in the answers": NAMED,
+    "names in the answers, `--attribution added`": [*NAMED, "--attribution", "added"],
+}
+
+
+def no_objective(logp: Tensor, *others: object, **more: object) -> Tensor:
+    """J multiplied by 0."""
+    return 0 * logp.sum()
+
+
+def value_through_policy(learner: dareu.Learner, hidden: Tensor) -> Tensor:
+    """V on states that are not detached: its loss trains the policy too."""
+    return learner.value_head(hidden).squeeze(2)
+
+
+def last_token_loss(classifier, idx: Tensor, owner: Tensor) -> tuple[Tensor, int, int]:
+    """-log DA_c of whole responses alone."""
+    last = (idx >= 0).sum(dim=1) - 1
+    logits = classifier(idx.clamp(min=0))[torch.arange(len(idx), device=idx.device), last]
+    n_right = int((logits.argmax(dim=-1) == owner).sum())
+    return F.cross_entropy(logits, owner), n_right, len(idx)
+
+
+@dataclass
+class Change:
+    """What is other than in DareU: settings, or a function in the place of one of its own."""
+
+    settings: dict = field(default_factory=dict)
+    module: object = None
+    function: str = ""
+    replacement: Callable | None = None
+    twice_the_updates: bool = False
+
+
+CHANGES = {
+    "without J": Change(module=rl, function="ppo_loss", replacement=no_objective),
+    "attribution: constant": Change({"reward": "constant"}),
+    "attribution: random": Change({"reward": "random"}),
+    "attribution: shuffled": Change({"reward": "shuffled"}),
+    "without the KL": Change({"kl_coef": 0.0}),
+    "pi_old of the data epoch": Change({"renew_old_policy": "epoch"}),
+    "without L_dis": Change({"distill_coef": 0.0}),
+    "V on the policy": Change(module=dareu, function="value", replacement=value_through_policy),
+    "classifier of the last token": Change(
+        module=attribution, function="owner_loss", replacement=last_token_loss
+    ),
+    "twice the updates, constant rate": Change({"rl_schedule": "constant"}, twice_the_updates=True),
+}
+
+
+def forget_again(folder: Path, label: str) -> dict[str, float | None]:
+    """Scores of DareU under a change, from the models of a finished run."""
+    run, models, evaluator = open_evaluator(folder, "cpu")
+    change = CHANGES[label]
+    patched: AbstractContextManager = nullcontext()
+    if change.replacement:
+        patched = patch.object(change.module, change.function, change.replacement)
+    run.config = replace(run.config, **change.settings)
+    forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
+    if change.twice_the_updates:
+        run.config.data_epochs = 2 * run.config.epochs_over(len(forget))
+    policy = copy.deepcopy(models["original"]).requires_grad_(True)
+    with patched:
+        classifier = evaluator.classifier
+        if change.module is attribution:
+            classifier = new_classifier(run)
+            training = run.config.classifier_training
+            attribution.train_classifier(classifier, run.labelled(run.train), training)
+        attribute = dareu_attribution(run, classifier)
+        for _ in dareu.unlearn(
+            policy, attribute, forget, retain, limits=run.limits, config=run.config
+        ):
+            pass
+    retrained = evaluate(models["retrained"], evaluator)
+    return evaluate(policy, evaluator, retrained).scores
+
+
+def kept_scores(folder: Path, label: str, key: str) -> dict[str, float | None]:
+    """The scores of `forget_again`, kept beside the run's folder."""
+    path = folder.with_name(f"{folder.name}-{list(CHANGES).index(label)}.pt")
+    return stage(path, key, lambda: {"scores": forget_again(folder, label)})["scores"]
+
+
+def columns_of(scores: dict, retrained: dict) -> dict[str, float]:
+    """A row's columns, for one seed."""
+    return {
+        "score": overall_score(scores, retrained),
+        "ToW": scores["tow"],
+        "D_F above retrained": scores["forget"] - retrained["forget"],
+        "facts above retrained": scores["fact_recall"] - retrained["fact_recall"],
+        "perplexity ratio": (scores["perplexity"] or float("inf")) / retrained["perplexity"],
+        "retain": scores["retain"],
+        "attribution": scores["attribution"],
+    }
+
+
+def main(argv=None):
+    parser = make_parser(__doc__, prog="python -m minidareu.beyond.terms")
+    parser.add_argument(
+        "--seeds", type=seed_number, nargs="+", default=[1, 2, 3, 4, 5], help="of the runs"
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=os.cpu_count(), help="runs side by side"
+    )
+    parser.add_argument("--flags", default="", help="more flags for train.py, in one string")
+    parser.add_argument("--out", type=Path, default=Path("runs/terms"), help="folder of the runs")
+    args = parser.parse_args(argv)
+    flags = ["--methods", "dareu", "--no-curve", *split_flags(args.flags)]
+    bases = {label: label for label in RUNS}
+    results = run_variants(RUNS, args.seeds, args.out, args.workers, flags=flags, bases=bases)
+    rows: dict[str, list[dict]] = {label: [] for label in [*RUNS, *CHANGES]}
+    for (label, _), result in results.items():
+        scores, retrained = result["models"]["dareu"], result["models"]["retrained"]
+        rows[label].append(columns_of(scores, retrained))
+    jobs = {}
+    source = source_digest(forget_again)
+    for seed in args.seeds:
+        keys = results["all of it", seed]["keys"]
+        for label in CHANGES:
+            key = stage_key(label, keys, source)
+            jobs[label, seed] = (kept_scores, folder_of(args.out, "all of it", seed), label, key)
+    found = dict(side_by_side(jobs, args.workers))
+    for label, seed in jobs:
+        retrained = results["all of it", seed]["models"]["retrained"]
+        rows[label].append(columns_of(found[label, seed], retrained))
+    write_json(args.out / "terms.json", {"seeds": args.seeds, "rows": rows})
+    columns = list(rows["all of it"][0])
+    cells = [
+        [label, *(spread([row[column] for row in by_seed]) for column in columns)]
+        for label, by_seed in rows.items()
+    ]
+    text = "\n".join(table(["", *columns], cells)) + "\n"
+    write_text(args.out / "terms.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    run_main(main, "minidareu.beyond.terms")
