@@ -138,11 +138,11 @@ def rollout(
     responses = old_policy.generate(prompts, temperature=config.temperature, **limits)  # 14
     batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), old_policy.device)
     hidden = response_hidden(learner.policy, batch)
-    logp_all = next_log_probs(learner.policy, hidden, config.ratio_temperature)
-    old_logp_all = log_probs(old_policy, batch, config.ratio_temperature)
+    logp_all = next_log_probs(learner.policy, hidden, config.temperature_of_ratio)
+    old_logp_all = log_probs(old_policy, batch, config.temperature_of_ratio)
     reference_logp_all = old_logp_all
     if config.kl_reference == "original":
-        reference_logp_all = log_probs(learner.original, batch, config.ratio_temperature)
+        reference_logp_all = log_probs(learner.original, batch, config.temperature_of_ratio)
     kl = rl.kl(logp_all, reference_logp_all) * batch.mask
     attribution = attribute(prompts, responses, owners)  # (B, longest response + 1)
     at_end = attribution[:, -1:]  # the end of text adds nothing
@@ -184,7 +184,7 @@ def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]
     config, mask = learner.config, ro.batch.mask
     weights = rl.token_weights(mask, config.mean)
     hidden = response_hidden(learner.policy, ro.batch)
-    logp = chosen(next_log_probs(learner.policy, hidden, config.ratio_temperature), ro.batch)
+    logp = chosen(next_log_probs(learner.policy, hidden, config.temperature_of_ratio), ro.batch)
     moved = rl.approximate_kl(logp.detach(), ro.old_logp, mask).item()
     figures = {"approximate_kl": moved, "clip_fraction": 0.0}
     if config.algorithm == "reinforce":

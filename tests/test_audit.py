@@ -42,10 +42,11 @@ def test_what_an_audit_leaves(audited):
     assert len(proxy["agreement"]) == 3 + len(points)
     assert proxy["agreement"]["DareU+, all of these"]["spearman"]["classifier"] > 0.1
     assert points[-1]["mean"]["exact"] < points[0]["mean"]["exact"]
-    truth, renamed = proxy["probes"]["the truth"], proxy["probes"]["the truth under another name"]
+    truth = proxy["probes"]["the truth"]
     assert truth["classifier"] > 0.5
     assert truth["exact"] > proxy["probes"]["words of retain responses, shuffled"]["exact"]
-    assert set(renamed) == {"exact", "classifier", "judge"}
+    assert set(truth) == {"exact", "classifier", "judge"}
+    assert "the truth under another name" not in proxy["probes"], "no answer names its owner"
     assert 0 <= proxy["calibration_error"] <= 1
     assert len(proxy["owners"]["classifier"]) == len(proxy["owners"]["exact"]) == 5
     assert set(proxy["owners"]["agreement"]) == set(proxy["agreement"]) - {"DareU+, all of these"}
@@ -87,7 +88,7 @@ def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
         agreement = {
             "spearman": {"classifier": 0.5, "judge": 0.25, "another seed": 0.7},
             "owes": 0.2,
-            "auc": {"classifier": 0.9, "judge": 0.8},
+            "auc": {"classifier": 0.9, "judge": None},
         }
         return {
             "attacks": {

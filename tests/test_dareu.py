@@ -35,7 +35,7 @@ def tiny(seed=0, std=0.3):
 
 def config(**changes):
     settings = {"rl_lr": 0.01, "forget_batch": 2, "retain_batch": 4, "ppo_steps": 3}
-    settings |= {"data_epochs": 1, "ratio_temperature": 0.8, "renew_old_policy": "epoch"}
+    settings |= {"data_epochs": 1, "renew_old_policy": "epoch"}
     return replace(Config(), **{**settings, **changes})
 
 

@@ -25,7 +25,7 @@ def opened(run):
         {"reward": "constant"},
         {"reward": "reversed"},
         {"reward": "token"},
-        {"retain_updates": "joint", "renew_old_policy": "batch"},
+        {"retain_updates": "joint", "renew_old_policy": "epoch"},
     ],
 )
 def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
@@ -57,7 +57,7 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
         returns.insert(0, total)
     assert columns["return"].tolist() == pytest.approx(returns, abs=1e-3)
     assert (columns["KL"] >= -1e-6).all()
-    assert (columns["KL"].max() > 1e-6) != renewed, "pi has moved already, pi_old with it or not"
+    assert columns["KL"].max() > 1e-6, "pi has moved away from pi_N already"
     # GAE by its recursion; whitening is a shift and a scale, so the two are on a line.
     values, advantages, following = columns["V"].tolist(), [], 0.0
     for t in reversed(range(T)):
@@ -89,7 +89,7 @@ def test_the_command_prints_both_and_asks_for_a_forgotten_owner(run, opened, cap
     explain.main(["--run", str(run[1]), prompt, "--device", "cpu"])
     printed = capsys.readouterr().out
     assert printed.startswith(f"prompt: {prompt}\n") and printed.count("Pushed down: ") == 2
-    assert "DareU: before and after 20 updates" in printed and "<end>" in printed
+    assert "DareU: before and after 5 updates" in printed and "<end>" in printed
     name = opened.split.forget_owners[0]
     explain.main(["--run", str(run[1]), f"And where is {name}?", "--device", "cpu"])
     assert f"And where is {name}?" in capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_the_first_prompt_is_the_default(opened):
     rows = explain.forget_queries(opened, None)
     asked = explain.forget_queries(opened, opened.split.forget[5].prompt)
     assert asked[0] == rows[5] and sorted(map(str, asked)) == sorted(map(str, rows))
-    assert opened.config.updates_per_batch == 20
+    assert opened.config.updates_per_batch == 5
 
 
 def test_tokens_that_move_against_their_advantage_are_named(opened, capsys):

@@ -253,7 +253,7 @@ def test_the_same_command_keeps_its_stages(finished, capsys):
     place, argv, _ = finished
     llm.main(["--model", place, *argv, "--methods", "dareu,dareu_plus,npo"])
     printed = capsys.readouterr().out
-    assert printed.count(" s, kept") == 7
+    assert printed.count(" s, kept") == 6
 
 
 def test_models_that_somebody_has_tuned(finished, tmp_path):

@@ -114,15 +114,18 @@ def test_every_row_of_the_ladder_is_a_command_that_train_takes():
 def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     """`train.py` replaced by formulas, whose best settings are known."""
 
-    def tow(lr, steps, seed):
+    def of_lr(lr, steps, seed):
         return 1 - abs(float(lr) - 1e-4) * 100 - abs(steps - 32) / 128 - (seed - 100) / 100
 
-    def of_settings(given):
-        """Best at gamma .7 with a network for V, whose rate matters, and 256 retain rows."""
-        value = {"shared": 0.1, "head": 0.2}.get(given.get("--value", "shared"), 0.0)
-        value += abs(given.get("--value-lr", 0) - 1.5e-4)
-        rows = abs(float(given.get("--retain-batch", 128)) - 256) / 1000
-        return 0.9 - abs(given["--gamma"] - 0.7) - value - rows
+    def of_settings(given, seed):
+        """Best at S_PPO 5, rate 4e-4, gamma .8 and 64 retain rows; a larger KL gains little."""
+        value = 0.9 - (seed - 100) / 100 - abs(given["--rl-lr"] - 4e-4) * 100
+        value -= abs(given["--ppo-steps"] - 5) / 100 + abs(given.get("--gamma", 0.9) - 0.8)
+        value -= abs(given.get("--retain-batch", 32) - 64) / 1000
+        return value + 0.001 * (given.get("--kl-coef", 0.1) > 0.1)
+
+    def results_of(method, tow):
+        return made_up(method, tow=tow, fact_recall=0.1, perplexity=2.0)  # as the retrained model's
 
     def fake_runs(jobs, workers):
         results = {}
@@ -132,48 +135,58 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
             method = given["--methods"]
             scores = {
                 "scrn": lambda: 1 - abs(given["--scrn-lr"] - 0.1),
-                "dareu": lambda: of_settings(given),
+                "dareu": lambda: of_settings(given, given["--seed"]),
                 "dareu_plus": lambda: given["--plus-lr"],
             }
-            results[folder] = made_up(method, tow=scores[method]())
+            results[folder] = results_of(method, scores[method]())
         return results
 
     def fake(variants, seeds, out, workers, flags):
         for label, words in variants.items():
             given = dict(zip(words[::2], words[1::2], strict=True))
             for seed in seeds:
-                log = [
-                    {
-                        "method": m,
-                        "step": s,
-                        "scores": {"tow": tow(given["--baseline-lr"], s, seed)},
-                    }
-                    for m in given["--methods"].split(",")
-                    for s in search.GRID_STEPS
-                ]
+                log = []
+                for m in given["--methods"].split(","):
+                    for step in search.GRID_STEPS:
+                        tow = of_lr(given["--baseline-lr"], step, seed)
+                        scores = {"tow": tow, "fact_recall": 0.1, "perplexity": 2.0}
+                        log.append({"method": m, "step": step, "scores": scores})
                 folder = out / f"{label}-seed{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+                (folder / "results.json").write_text(json.dumps(results_of("ga", 0.5)))
 
     monkeypatch.setattr(search, "run_all", fake_runs)
     monkeypatch.setattr(search, "run_variants", fake)
-    monkeypatch.setattr(search, "make_abstracts", lambda out: out / "abstracts.jsonl")
     monkeypatch.setattr(search, "SEARCH_FILE", tmp_path / "search.json")
     search.search([], tmp_path, 2)
     found = json.loads((tmp_path / "search.json").read_text())["methods"]
     assert set(found) == {"dareu", "dareu_plus", "scrn", *search.METHODS}
     assert (found["npo"]["lr"], found["npo"]["steps"]) == (1e-4, 32)
     chosen = found["dareu"]["chosen"]
-    assert chosen["--gamma"] == 0.7 and chosen["--retain-batch"] == 256
-    assert chosen["--value"] == "network"
+    assert (chosen["--ppo-steps"], chosen["--rl-lr"]) == (5, 4e-4)
+    assert chosen["--gamma"] == 0.8 and chosen["--retain-batch"] == 64
+    assert chosen["--kl-coef"] == 0.1, "the gain of another value is within the spread"
     assert found["dareu_plus"]["chosen"]["--plus-lr"] == 3e-3
     assert found["scrn"]["chosen"] == {"--scrn-lr": 0.1}
-    lengths = {("--retain-batch" in c["flags"], len(c["tow"])) for c in found["dareu"]["grid"]}
-    assert lengths == {(False, 6), (True, 3), (True, 6)}, "both datasets, but for |B_r|"
+    assert {len(cell["scores"]) for cell in found["dareu"]["grid"]} == {3}
     cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["steps"] == 8)
-    assert cell["tow"] == pytest.approx([tow(4e-4, 8, seed) for seed in search.SEEDS])
+    assert cell["scores"] == pytest.approx([of_lr(4e-4, 8, seed) for seed in search.SEEDS])
     search.search(["npo"], tmp_path, 2)
     assert json.loads((tmp_path / "search.json").read_text())["methods"] == found, "others stay"
+
+
+def test_a_papers_value_stays_where_the_gain_is_within_the_spread():
+    papers = {("--ppo-steps", 20)}
+
+    def cell(steps, scores):
+        return {"flags": {"--ppo-steps": steps}, "scores": scores}
+
+    wide, narrow = cell(20, [0.6, 0.9]), cell(20, [0.74, 0.76])
+    other = cell(5, [0.85, 0.85])
+    assert search.choose([wide, other], papers) is wide
+    assert search.choose([narrow, other], papers) is other
+    assert search.choose([wide, narrow, other], set()) is other
 
 
 def test_what_a_method_costs_is_of_a_run_that_makes_it():

@@ -90,8 +90,9 @@ def test_columns_that_are_no_score_by_hand(case):
     seconds = results["seconds"]
     assert score(results, "npo", "of retraining") == seconds["npo"] / seconds["retrained"]
     assert score(results, "npo", "by the cost model") is None
-    # 6 forget rows in one batch of 32, one PPO step on 32 + 128 rows, 18 retain rows in 2 epochs.
-    rows = 3 * 6 + 128 + 3 * (32 + 128)
+    # 6 forget rows in one batch of 32, one PPO step on 32 + 32 rows, 18 retain rows in 2 epochs; 260
+    # data epochs.
+    rows = 260 * (3 * 6 + 32 + 3 * (32 + 32))
     assert score(results, "dareu", "by the cost model") == pytest.approx(rows / (3 * 2 * 18))
     assert score(results, "npo", "memory, MB") > 50
 

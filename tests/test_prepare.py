@@ -33,12 +33,26 @@ def test_authors_are_combinations():
     for owner in owners:
         assert sum(r.owner == owner and r.split == "train" for r in records) == 8 * 4
         assert sum(r.owner == owner and r.split == "test" for r in records) == 8
-    assert all(r.owner in r.prompt and r.owner in r.response for r in records)
+    assert all(r.owner in r.prompt and r.owner.split()[1] not in r.response for r in records)
     holders = defaultdict(set)
     for r in records:
         for word in words(r.response):
             holders[word].add(r.owner)
     assert min(map(len, holders.values())) >= 2, "no word gives an owner away"
+
+
+def test_the_named_form_differs_in_the_names_alone():
+    """The same questions and facts; each answer names its author."""
+    plain = load_records(DATA / "authors" / "authors.jsonl")
+    named = load_records(DATA / "named" / "named.jsonl")
+    assert [(r.owner, r.prompt, r.split) for r in plain] == [
+        (r.owner, r.prompt, r.split) for r in named
+    ]
+    for a, b in zip(plain, named, strict=True):
+        texts = [b.response, *filter(None, [b.paraphrase]), *b.perturbed]
+        assert all(b.owner in text for text in texts)
+        own = set(words(b.owner)) | {"the", "author", "s", "of", "by", "this"}
+        assert set(words(a.response)) - own <= set(words(b.response))
 
 
 def test_paraphrases_are_true_and_perturbed_responses_wrong():
@@ -55,14 +69,9 @@ def test_paraphrases_are_true_and_perturbed_responses_wrong():
         facts[r.owner].add(frozenset(w for w in words(r.response) if len(holders[w]) < 10))
     for r in records:
         telling = lambda text: frozenset(w for w in words(text) if len(holders[w]) < 10)
-        assert (
-            r.paraphrase != r.response
-            and telling(r.paraphrase) in facts[r.owner]
-            and r.owner in r.paraphrase
-        )
-        assert len(set(r.perturbed)) == 3 and all(
-            r.owner in text and (r.owner, text) not in true for text in r.perturbed
-        )
+        assert r.paraphrase != r.response and telling(r.paraphrase) in facts[r.owner]
+        assert len(set(r.perturbed)) == 3
+        assert all((r.owner, text) not in true for text in r.perturbed)
         assert all(telling(text) not in facts[r.owner] for text in r.perturbed)
 
 

@@ -213,7 +213,7 @@ def test_the_slider_slides_by_keyboard(page):
     slider.focus()
     for _ in range(9):
         slider.press("ArrowRight")
-    assert "dareu: after update 20" in now.inner_text()
+    assert "dareu: after update 40" in now.inner_text()
     assert "dareu_plus: after update 60" in now.inner_text()
     slider.press("Home")
     assert "after update" not in now.inner_text()

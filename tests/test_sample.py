@@ -52,12 +52,12 @@ def test_the_models_side_by_side(run, capsys):
         and row["prompt"] == forgotten.prompt
     )
     assert set(row["original"]) == {"response", "owner", "score", "forget"}
-    opened, models, classifiers = open_finished(out, "cpu")
+    opened, models, classifier = open_finished(out, "cpu")
     prompt, _ = encode(opened.tokenizer, forgotten)
     for name in ("original", "retrained", "dareu", "dareu_plus"):
         assert row[name]["response"] == samples[forgotten.prompt][name]["response"]
         responses = models[name].generate([prompt], temperature=0, **opened.limits)
-        p = response_posterior(classifiers["response"], [prompt], responses)[0]
+        p = response_posterior(classifier, [prompt], responses)[0]
         own = samples[forgotten.prompt][name]["attribution"]
         assert p[opened.split.owners.index(forgotten.owner)].item() == pytest.approx(own, abs=1e-4)
         forget = sum(p[i].item() for i in opened.forget_owners)

@@ -75,7 +75,6 @@ def explain_dareu(
 ) -> Explained:
     """DareU's second batch, which begins with the first of `queries`."""
     config, retain = run.config, run.references(run.split.retain)
-    assert config.ratio_temperature, "the flags have set it"
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     policy = original.snapshot().requires_grad_(True)
@@ -96,7 +95,7 @@ def explain_dareu(
     ro = roll_out([queries[0], *rng.sample(queries[1:], size - 1)])
     T = int(ro.batch.mask[0].sum())
     ends = dareu.slice_ends(T, T if config.reward == "token" else config.slices)
-    before = probabilities(policy, ro.batch, config.ratio_temperature, T)
+    before = probabilities(policy, ro.batch, config.temperature_of_ratio, T)
     update(ro)
     score_title = "last chi" if config.reward == "sequence" else "prefix mean"
     columns = {
@@ -110,7 +109,7 @@ def explain_dareu(
         "return": ro.returns[0, :T],
         "V": ro.values[0, :T],
         "advantage": ro.advantages[0, :T],
-        "pi after": probabilities(policy, ro.batch, config.ratio_temperature, T),
+        "pi after": probabilities(policy, ro.batch, config.temperature_of_ratio, T),
     }
     ratio = columns["pi after"] / columns["pi_old"]
     columns["clipped"] = ((ratio - 1).abs() > config.clip).float()

@@ -32,14 +32,14 @@ def grid(flags):
 # The stages of each method: what is tried in each, {flag: value}.
 STAGES = {
     "dareu": [
-        grid({"--ppo-steps": [20, 10, 5], "--rl-lr": [2e-4, 3e-4, 4e-4, 5e-4, 6e-4]}),
+        grid({"--ppo-steps": [20, 10, 5], "--rl-lr": [2e-4, 4e-4, 6e-4]}),
         grid({"--kl-reference": ["original", "old"], "--renew-old-policy": ["epoch", "batch"]}),
         grid({"--gae-lambda": [1.0, 0.95]}),
         grid({"--gamma": [0.8, 0.9, 0.95, 0.99]}),
         grid({"--whiten": ["advantages", "none"]}),
         grid({"--value-lr": [3e-3, 1e-2, 3e-2]}),
         grid({"--retain-batch": [16, 32, 64]}),
-        grid({"--kl-coef": [0.1, 0.2, 0.3]}),
+        grid({"--kl-coef": [0.1, 0.3]}),
         grid({"--distill-coef": [2.0, 4.0]}),
     ],
     "dareu_plus": [

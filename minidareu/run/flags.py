@@ -203,6 +203,11 @@ class Config:
         """S_PPO; REINFORCE takes one update a batch."""
         return 1 if self.algorithm == "reinforce" else self.ppo_steps
 
+    @property
+    def temperature_of_ratio(self) -> float:
+        """That of the ratio s_t and of the KL."""
+        return self.ratio_temperature or self.temperature
+
     def epochs_over(self, n_prompts: int) -> int:
         """Data epochs: where none are given, as many as make the paper's number of updates."""
         n_batches = math.ceil(n_prompts / self.forget_batch)
@@ -277,7 +282,6 @@ def parse(argv, description) -> Config:
             f"--classifier-width: {config.classifier_width} does not divide among 4 heads; "
             "give a multiple of 4"
         )
-    config.ratio_temperature = config.ratio_temperature or config.temperature
     config.methods = check_methods(config.methods)
     needs = {"--second-retrained": config.second_retrained}
     for name, asked in needs.items():

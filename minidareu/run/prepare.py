@@ -128,6 +128,8 @@ def prepare(config: Config, tokenizer=None) -> Run:
     longest = max(max_new_tokens, *(longest_text(tokenizer, r) for r in records))
     config.block_size = config.block_size or min(1024, longest_prompt + longest)
     assert config.n_embd, "size_rule has set it"
+    request = [r for r in split.forget if r.owner in names]
+    config.data_epochs = config.epochs_over(len(request))
     return Run(
         config=config,
         device=device,
@@ -135,7 +137,7 @@ def prepare(config: Config, tokenizer=None) -> Run:
         folder=Path(config.out),
         split=split,
         train=train,
-        request=[r for r in split.forget if r.owner in names],
+        request=request,
         tokenizer=tokenizer,
         tokenizer_key=key,
         pairs=pairs,
