@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from minidareu.beyond import dareu_plus
-from minidareu.beyond.beginnings import beginning, read_attribution
 from minidareu.beyond.controls import controlled
-from minidareu.beyond.evidence import evidence, position_mean, token_returns
+from minidareu.beyond.dareu_plus import beginning, evidence, position_mean, read_attribution
+from minidareu.beyond.dareu_plus import token_returns
 from minidareu.run.flags import Config
 from minidareu.model import GPT, GPTConfig
 from test_dareu import EOS, FORGET, LIMITS, RETAIN, even

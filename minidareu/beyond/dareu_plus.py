@@ -3,7 +3,7 @@
     for each update
         b_d: for half of a forget batch the beginning of an answer of pi_N, cut anywhere; else none
         y_d ~ pi(. | q_d, b_d)                                                        rollout
-        a_t = p(forget owners | what the first t tokens of b_d y_d add to q_d)        attribution
+        a_t = p(forget owners | the first t tokens of b_d y_d)                        attribution
         level_t = max(0, ln(max(a_t, 1e-4) / a_0))                                    evidence
         R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s])            return
         A_t = R_t - the batch's mean of R_t, whitened                                 advantage
@@ -14,13 +14,10 @@ Departures from Algorithm 1 (tables: `python -m minidareu.beyond.ladder`, the RE
 1. Responses are new for each update, and REINFORCE takes one step on them: no V, ratio or clip.
 2. A token is paid for the change of attribution that is still to come, and held to pi_N by a KL: a
    reward that says nothing teaches nothing.
-3. The attribution is of what a response *adds* to its prompt (`added.py`), which names its owner.
-   Paid for the whole response, the policy says another name and keeps facts.
-4. It counts in nats (`evidence.py`), so that facts that many owners share are not passed over.
-5. Half of the responses begin as pi_N's would (`beginnings.py`), and only what the policy adds is
-   paid for. It soon says no such beginning by itself; an attack can put one into its mouth. (Where
-   a response is paid for whole, a_t does not read b_d, whose name would say it all.)
-6. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
+3. Attribution counts in nats, so that facts that many owners share are not passed over.
+4. Half of the responses begin as pi_N's would, and only what the policy adds is paid for. It soon
+   says no such beginning by itself; an attack can put one into its mouth.
+5. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
 """
 
 import random
@@ -31,11 +28,68 @@ import torch
 from torch import Tensor
 
 from .. import rl
-from ..data import Pair, shuffled_batches
+from ..data import Ids, Pair, shuffled_batches
 from ..dareu import Config, Query, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
-from .beginnings import beginning, read_attribution, sampled_answers
-from .evidence import evidence, position_mean, token_returns
+
+FLOOR = 1e-4  # smaller probabilities of a classifier are noise
+
+
+def evidence(attribution: Tensor) -> Tensor:
+    """level_t = max(0, ln(max(a_t, 1e-4) / a_0)), in nats, a_0 the attribution of nothing.
+
+    ln(a_t / a_0) is the pointwise mutual information of owners and text: 0 says no more of the
+    owners than nothing does, ln(1 / a_0) all. In logs, because what a fact says of its owner is a
+    factor, however many others share it; the KL that it is weighed against is in nats too.
+    attribution: (B, T + 1), a_0 first -> the same shape.
+    """
+    read = attribution.clamp(min=FLOOR)
+    return (read / read[:, :1]).log().clamp(min=0)
+
+
+def token_returns(level: Tensor, log_ratio: Tensor, kl_coef: float) -> Tensor:
+    """R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s]): what is still to come.
+
+    level: (B, T + 1), constant after a response's end; log_ratio: (B, T), zero after it -> (B, T).
+    """
+    to_come = level[:, -1:] - level[:, :-1]
+    kl_to_come = log_ratio.flip(1).cumsum(dim=1).flip(1)
+    return -to_come - kl_coef * kl_to_come
+
+
+def position_mean(returns: Tensor, mask: Tensor) -> Tensor:
+    """The baseline: the mean over the responses that have a token there, (B, T) -> (T,)."""
+    return (returns * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1)
+
+
+def sampled_answers(
+    original: Policy, prompts: list[Ids], config: Config, limits: dict
+) -> list[Ids]:
+    """An answer of pi_N to each prompt, a batch at a time."""
+    answers: list[Ids] = []
+    for i in range(0, len(prompts), config.forget_batch):
+        part = prompts[i : i + config.forget_batch]
+        answers += original.generate(part, temperature=config.plus_temperature, **limits)
+    return answers
+
+
+def beginning(answer: Ids, share: float, rng: random.Random) -> Ids:
+    """b_d: with probability `share` the answer up to a random token, else nothing."""
+    return answer[: rng.randrange(len(answer) + 1)] if rng.random() < share else []
+
+
+def read_attribution(
+    attribute: Callable, begun: list[Pair], added: list[Ids], length: int
+) -> Tensor:
+    """a_t after t = 0, 1, ... tokens of b_d and what was added: (B, length + 1).
+
+    It stays as it is at the end of a response.
+    """
+    prompts = [x for x, _ in begun]
+    whole = [b + y for (_, b), y in zip(begun, added, strict=True)]
+    attribution = attribute(prompts, whole)
+    at = torch.arange(length + 1, device=attribution.device).clamp(max=attribution.size(1) - 1)
+    return attribution[:, at]
 
 
 @dataclass
