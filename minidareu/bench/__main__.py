@@ -1,7 +1,6 @@
 """How fast is it? Ratios of two things that are timed in turn in one process, medians over repeats.
 
     python -m minidareu.bench                        training, generation, update: beside peers
-    python -m minidareu.bench sizes                  what each --size costs
     python -m minidareu.bench growth                 cost as the data grow: 17 minutes
 
 Needs the `bench` extra. Leaves a Markdown and a JSON file for each part in --out. Close other
@@ -19,7 +18,7 @@ from ..run.cli import make_parser, run_main
 from ..run.prepare import pick_device
 from .timing import matmul_peak
 
-PARTS = ["training", "generation", "update", "sizes", "growth"]
+PARTS = ["training", "generation", "update", "growth"]
 
 
 def machine(device):
@@ -35,10 +34,6 @@ def make_part(name, args, device):
         from .growth import growth
 
         return growth(args.out, args.repeats)
-    if name == "sizes":
-        from .defaults import sizes
-
-        return sizes(device)
     try:
         from . import speed
     except ImportError as e:

@@ -11,10 +11,8 @@ import sys
 
 import torch
 
-from ..report.plot import draw
 from ..run.cost import forward_rows
 from ..run.pool import ROOT, Job, run
-from .plot import plot_growth
 from .timing import shown
 
 OWNERS = [10, 20, 40, 80, 160]
@@ -70,7 +68,6 @@ def growth(folder, n_seeds):
             ]
         lines.append(cells)
         print("| " + " | ".join(cells) + " |", flush=True)
-    draw(folder / "growth.png", plot_growth, found)
     head = ["owners", "forgotten", "retraining, s"]
     for name in ("DareU", "DareU+"):
         head += [f"{name}, s", "of retraining", "by the cost model", "ToW"]

@@ -1,4 +1,4 @@
-"""Sizes that follow from the data, or from one dial; and what a dataset needs otherwise."""
+"""Sizes that follow from the data, and what a dataset needs otherwise."""
 
 from ..files import InputError
 
@@ -19,26 +19,6 @@ PRESETS = {
         plus_beginnings=0.75,
         plus_retain_batch=64,
     )
-}
-
-# One dial: width, depth, vocabulary, batch and learning rates together. Learning rates fall as the
-# width grows, as `size_rule` has it for --lr. What each costs: `python -m minidareu.bench sizes`.
-SIZES = {
-    "tiny": dict(n_layer=2, n_embd=64, vocab_size=1024, rl_lr=6e-4, plus_lr=2.2e-3),
-    "small": dict(
-        n_layer=4, n_embd=192, vocab_size=2048, classifier_width=96, rl_lr=2e-4, plus_lr=7.5e-4
-    ),
-    "medium": dict(
-        n_layer=6,
-        n_head=6,
-        n_embd=384,
-        vocab_size=8192,
-        batch_size=32,
-        classifier_layers=2,
-        classifier_width=128,
-        rl_lr=1e-4,
-        plus_lr=3.8e-4,
-    ),
 }
 
 

@@ -9,7 +9,7 @@ from ..baselines import METHODS, BaselineSettings
 from ..files import InputError
 from ..model import Training
 from .cli import make_parser
-from .defaults import PRESETS, SIZES, size_rule
+from .defaults import PRESETS, size_rule
 
 # A flag belongs to the first stage that it matters to; shared: dareu and dareu_plus.
 STAGES = ["data", "model", "classifier", "shared", "dareu", "dareu_plus", "baselines", "run"]
@@ -189,9 +189,6 @@ class Config:
     preset: str | None = flag(
         None, "run", f"flags that a dataset needs: {PRESETS}", str, choices=list(PRESETS)
     )
-    size: str | None = flag(
-        None, "run", "one dial for all sizes; default: by the data", str, choices=list(SIZES)
-    )
     curve: bool = flag(True, "run", "score each method along its updates too, for the figure")
     all_scores: bool = flag(False, "run", "print every score")
     out: str | None = flag(None, "run", "folder of the run; default runs/<dataset>-seed<seed>", str)
@@ -266,8 +263,7 @@ def parse(argv, description) -> Config:
         text = m["help"] + ("" if f.default is None else f" (default: {f.default})")
         group.add_argument(flag_name(f), dest=f.name, default=argparse.SUPPRESS, help=text, **kind)
     given = vars(parser.parse_args(argv))
-    preset, size = PRESETS.get(given.get("preset"), {}), SIZES.get(given.get("size"), {})
-    config = Config(**{**preset, **size, **given})
+    config = Config(**{**PRESETS.get(given.get("preset"), {}), **given})
     config.given = frozenset(given)
     for f in fields(Config):
         check_range(f, getattr(config, f.name))
