@@ -1,11 +1,8 @@
 """Figures of the audit (need matplotlib, the `plot` extra)."""
 
-import textwrap
 from statistics import median
 
 from ..report.plot import line_style, new_figure
-
-LABELS = {"classifier": "classifier", "judge": "judge", "another seed": "exact, another seed"}
 
 
 def medians(columns):
@@ -47,72 +44,3 @@ def plot_attacks(audits, path):
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=7, fontsize=8)
     figure.savefig(path, dpi=150, format="png")
-
-
-def plot_proxy(audits, path):
-    """The classifier beside exact attribution: sample by sample, along the updates of DareU+, its
-    calibration, and owner by owner if that is known.
-
-    audits: as above. Samples, reliability and owners are the first one's; correlations are medians.
-    """
-    first = audits[0]["proxy"]
-    rows = 2 if "owners" in first else 1
-    figure, axes = new_figure(rows, 3, size=(12, 3.8 * rows), squeeze=False)
-    plot_agreement(axes[0][0], axes[0][1], audits)
-    reliability = axes[0][2]
-    reliability.plot([0, 1], [0, 1], "k--", lw=1)
-    x, y, _ = zip(*first["reliability"], strict=True)
-    reliability.plot(x, y, "-o", ms=4, label="unseen wordings")
-    if "owners" in first:
-        x, y, _ = zip(*first["owners"]["reliability"], strict=True)
-        reliability.plot(x, y, "-x", ms=4, label="samples: exact top-1")
-        plot_owners(figure, axes[1], audits)
-    reliability.set(title="Calibration", xlabel="confidence", ylabel="share correct")
-    reliability.set(xlim=(0, 1.02), ylim=(0, 1.04))
-    for ax in axes[0]:
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=8)
-    figure.savefig(path, dpi=150, format="png")
-
-
-def plot_agreement(samples, along, audits):
-    """Attributions of the policy's samples, and rank correlations along the updates."""
-    first = audits[0]["proxy"]
-    updates = [name for name in first["agreement"] if name.startswith("DareU+, update")]
-    for (name, label), style in zip(LABELS.items(), "o+s", strict=True):
-        if name == "classifier" and updates:
-            exact, values = first["scatter"]["exact"], first["scatter"][name]
-            samples.plot(exact, values, style, ms=3, alpha=0.4, label=label)
-        columns = []
-        for update in updates:
-            found = [audit["proxy"]["agreement"] for audit in audits]
-            columns.append([f[update]["spearman"][name] for f in found if update in f])
-        along.plot(range(len(columns)), medians(columns), "-" + style, label=label)
-    samples.set(title="The policy's samples", xlabel="exact attribution, nats a token")
-    samples.set(ylabel="classifier's attribution")
-    along.set(title="Rank correlation with the exact one", xlabel="update of DareU+")
-    along.set(ylabel="Spearman", ylim=(-0.4, 1.04))
-    along.set_xticks(range(len(updates)), [name.split()[-1] for name in updates])
-
-
-def plot_owners(figure, axes, audits):
-    """Maps of attribution, owner by owner, and responses that were made to mislead."""
-    first = audits[0]["proxy"]
-    maps = {"exact": "exact attribution, nats a token", "classifier": "classifier's attribution"}
-    for ax, (name, title) in zip(axes, maps.items(), strict=False):
-        image = ax.imshow(first["owners"][name], cmap="viridis", vmin=0)
-        figure.colorbar(image, ax=ax, shrink=0.8)
-        ax.set(title=title, xlabel="owner asked about", ylabel="attributed to owner")
-    bars, kinds = axes[2], list(first["probes"])
-    for offset, name in ((-0.2, "classifier"), (0.2, "judge")):
-        values = medians([[a["proxy"]["probes"][kind][name] for a in audits] for kind in kinds])
-        bars.barh([i + offset for i in range(len(kinds))], values, 0.38, label=LABELS[name])
-    exact = medians([[a["proxy"]["probes"][kind]["exact"] for a in audits] for kind in kinds])
-    labels = [
-        f"{textwrap.fill(kind, 22)}\n(exact {value:.2f})"
-        for kind, value in zip(kinds, exact, strict=True)
-    ]
-    bars.set_yticks(range(len(kinds)), labels, fontsize=7)
-    bars.invert_yaxis()
-    bars.set(title="Responses made to mislead", xlabel="attribution", xlim=(0, 1.04))
-    bars.legend(fontsize=8, loc="lower right")

@@ -16,7 +16,7 @@ REPORT = "report.html"
 TOKENIZER = "tokenizer.json"
 LLM_FILE = "llm.json"  # of a run on a pretrained model: its own options
 FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, TOKENIZER, LLM_FILE]
-FILES += ["audit.json", "audit.md", "attacks.png", "proxy.png"]
+FILES += ["audit.json", "audit.md", "attacks.png"]
 PATH_FLAGS = ("data", "from_run", "reuse")
 
 
