@@ -10,7 +10,7 @@ import copy
 import inspect
 import math
 import time
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import partial
 
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from minidareu import baselines, dareu, newton
 from minidareu.attribution import forget_attribution, prefix_attribution, train_classifier
 from minidareu.beyond import dareu_plus, rewards
 from minidareu.beyond.controls import controlled
-from minidareu.data import load_records, response_text
+from minidareu.data import load_records
 from minidareu.model import GPT
 from minidareu.report.details import N_ALONG, spread_rows
 from minidareu.report.printed import SHOWN, print_data, print_outcome, print_samples, print_stage
@@ -28,7 +28,7 @@ from minidareu.run.cli import run_main
 from minidareu.run.flags import flags_of, parse
 from minidareu.run.folder import read_keys
 from minidareu.run.pool import side_by_side
-from minidareu.run.prepare import prepare
+from minidareu.run.prepare import make_task, prepare
 from minidareu.run.source import source_digest
 from minidareu.run.stages import find_kept, keep, load_model, new_classifier, open_folder
 from minidareu.run.stages import pretrain_key, read_checkpoint, stage, stage_key
@@ -208,34 +208,22 @@ def unlearning_stage(run, name, start, states, models, classifier):
 def method_updates(run, name, policy, classifier):
     """A method's generator of updates, how many they are, and a digest of the source it runs."""
     config = run.config
-    retain = run.references(run.split.retain)
+    attribute = rewards.dareu_attribution(run, classifier)
+    task = make_task(run, attribute, rewards.plus_attribution(run, classifier))
     if name == "dareu":
-        forget = run.queries(run.request)
-        attribute = rewards.dareu_attribution(run, classifier)
-        updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=config)
-        total = config.dareu_updates(len(forget))
-        return updates, total, source_digest(dareu.unlearn, prefix_attribution, controlled)
+        source = source_digest(dareu.unlearn, prefix_attribution, controlled)
+        return dareu.unlearn(policy, task, config), config.dareu_updates(len(task.forget)), source
     if name == "dareu_plus":
-        forget = run.queries(run.request)
-        attribute = rewards.plus_attribution(run, classifier)
-        updates = dareu_plus.unlearn(
-            policy, attribute, forget, retain, limits=run.limits, config=config
-        )
         source = source_digest(dareu_plus.unlearn, forget_attribution, controlled)
-        return updates, config.plus_updates, source
+        return dareu_plus.unlearn(policy, task, config), config.plus_updates, source
     if name == "scrn":
-        eos_id = run.limits["eos_id"]
-        updates = newton.unlearn(policy, retain, eos_id, config.scrn_lr, seed=config.seed)
-        return updates, newton.OUTER_STEPS, source_digest(newton.unlearn)
-    loss, lr, steps = baselines.METHODS[name]
-    settings = config.baseline_settings(lr, steps)
-    encode = run.tokenizer.encode_ordinary
-    refusals = [encode(response_text(text)) for text in baselines.REFUSALS]
-    forget = run.references(run.request)
-    data = baselines.BaselineData(forget, retain, refusals, run.limits["eos_id"])
-    updates = baselines.unlearn(loss, policy, data, settings)
-    source = source_digest(loss, baselines.unlearn)
-    return updates, settings.steps, source and [source, name, *astuple(settings)]
+        source = source_digest(newton.unlearn)
+        return newton.unlearn(policy, task, config), newton.OUTER_STEPS, source
+    method = baselines.METHODS[name]
+    steps = method.steps_of(config)
+    source = source_digest(method.loss, baselines.cross_entropy)
+    facts = source and [source, name, method.lr_of(config), steps, config.batch_size, config.seed]
+    return method(policy, task, config), steps, facts
 
 
 def is_evaluation_step(step):

@@ -1,9 +1,9 @@
 """The loss-based unlearning methods that DareU is compared with.
 
-Each is a function loss(policy, original, batches) -> scalar, run by one loop, `unlearn`. In the
-docstrings: pi is the policy, pi_N the original model, frozen; D_F the forget set, D_R the retain
-set, (x, y) a prompt and its response, |y| the number of the response's tokens, end of text
-included. Every mean runs over response tokens alone.
+Each is a function loss(policy, original, batches) -> scalar, minimised by `LossMethod`. Unlike
+DareU they read the references of D_F. In the docstrings: pi is the policy, pi_N the original model,
+frozen; D_F the forget set, D_R the retain set, (x, y) a prompt and its response, |y| the number of
+the response's tokens, end of text included. Every mean runs over response tokens alone.
 
 To add one, write its function and one line in METHODS.
 """
@@ -11,14 +11,17 @@ To add one, write its function and one line in METHODS.
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import Ids, Pair
+from .data import Pair, Task
 from .model import Batch, Policy, chosen, descend, log_probs, pack_pairs
 from .rl import kl, masked_mean
+
+Config = Any  # the flags of train.py
 
 REFUSALS = [
     "I do not know that.",
@@ -171,72 +174,62 @@ def undial(policy: Policy, original: Policy, batches: Batches, beta: float = 10.
     return masked_mean(ce, batch.mask)
 
 
-# name: (loss, learning rate, steps), chosen by `python -m minidareu.paper search`
-METHODS = {
-    "ga": (ga, 4e-4, 8),
-    "graddiff": (graddiff, 4e-4, 8),
-    "kl": (kl_min, 4e-4, 8),
-    "scrub": (scrub, 4e-4, 32),
-    "idkpo": (idkpo, 1.6e-3, 256),
-    "npo": (npo, 4e-4, 8),
-    "npo-retain": (npo_retain, 4e-4, 8),
-    "simnpo": (simnpo, 6.25e-6, 256),
-    "rmu": (rmu, 4e-4, 32),
-    "undial": (undial, 2.5e-5, 128),
-    "finetune": (finetune, 1.6e-3, 256),
-}
+@dataclass(frozen=True)
+class LossMethod:
+    """A method that minimises a loss. It is called as every method is: method(policy, task, config)
+    yields a dict of figures after each step, and makes `policy`, the original model, forget.
 
+    A batch takes forget rows in turn, shuffled anew each pass, and as many retain rows at random.
+    """
 
-@dataclass
-class BaselineData:
-    """What the methods may train on: prompts and references, and refusals, as ids."""
-
-    forget: list[Pair]
-    retain: list[Pair]
-    refusals: list[Ids]
-    eos_id: int
-
-
-@dataclass
-class BaselineSettings:
-    """How a loss is minimised."""
-
+    loss: Callable[[Policy, Policy, Batches], Tensor]
     lr: float
     steps: int
-    batch_size: int
-    seed: int
 
-
-def unlearn(
-    loss_function: Callable, policy: Policy, data: BaselineData, settings: BaselineSettings
-) -> Iterator[dict]:
-    """Make `policy`, the original model, forget, in place.
-
-    A generator: yields a dict of figures after each step.
-
-    A batch takes forget rows in turn, shuffled anew each epoch, and as many retain rows at random.
-    """
-    torch.manual_seed(settings.seed)
-    rng = random.Random(settings.seed)
-    original = policy.snapshot()
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0
-    )
-    queue: list[Pair] = []
-    n_passes = -1
-    for step in range(1, settings.steps + 1):
-        if not queue:
-            queue = rng.sample(data.forget, len(data.forget))
-            n_passes += 1
-        rows, queue = queue[: settings.batch_size], queue[settings.batch_size :]
-        refused = [(x, rng.choice(data.refusals)) for x, _ in rows]
-        retained = rng.sample(data.retain, min(settings.batch_size, len(data.retain)))
-        batches = Batches(
-            forget=pack_pairs(rows, data.eos_id, policy.device),
-            refusal=pack_pairs(refused, data.eos_id, policy.device),
-            retain=pack_pairs(retained, data.eos_id, policy.device),
-            n_passes=n_passes,
+    def __call__(self, policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+        torch.manual_seed(config.seed)
+        rng = random.Random(config.seed)
+        original = policy.snapshot()
+        optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=self.lr_of(config), betas=(0.9, 0.95), weight_decay=0
         )
-        loss = loss_function(policy, original, batches)
-        gradient_norm = descend(optimizer, loss)
-        yield {"step": step, "loss": loss.item(), "gradient_norm": gradient_norm}
+        queue: list[Pair] = []
+        n_passes = -1
+        for step in range(1, self.steps_of(config) + 1):
+            if not queue:
+                queue = rng.sample(task.references, len(task.references))
+                n_passes += 1
+            rows, queue = queue[: config.batch_size], queue[config.batch_size :]
+            refused = [(x, rng.choice(task.refusals)) for x, _ in rows]
+            retained = rng.sample(task.retain, min(config.batch_size, len(task.retain)))
+            batches = Batches(
+                forget=pack_pairs(rows, task.eos_id, policy.device),
+                refusal=pack_pairs(refused, task.eos_id, policy.device),
+                retain=pack_pairs(retained, task.eos_id, policy.device),
+                n_passes=n_passes,
+            )
+            loss = self.loss(policy, original, batches)
+            gradient_norm = descend(optimizer, loss)
+            yield {"step": step, "loss": loss.item(), "gradient_norm": gradient_norm}
+
+    def lr_of(self, config: Config) -> float:
+        return config.baseline_lr or self.lr
+
+    def steps_of(self, config: Config) -> int:
+        return config.baseline_steps or self.steps
+
+
+# Learning rates and steps are chosen by `python -m minidareu.paper search`.
+METHODS = {
+    "ga": LossMethod(ga, lr=4e-4, steps=8),
+    "graddiff": LossMethod(graddiff, lr=4e-4, steps=8),
+    "kl": LossMethod(kl_min, lr=4e-4, steps=8),
+    "scrub": LossMethod(scrub, lr=4e-4, steps=32),
+    "idkpo": LossMethod(idkpo, lr=1.6e-3, steps=256),
+    "npo": LossMethod(npo, lr=4e-4, steps=8),
+    "npo-retain": LossMethod(npo_retain, lr=4e-4, steps=8),
+    "simnpo": LossMethod(simnpo, lr=6.25e-6, steps=256),
+    "rmu": LossMethod(rmu, lr=4e-4, steps=32),
+    "undial": LossMethod(undial, lr=2.5e-5, steps=128),
+    "finetune": LossMethod(finetune, lr=1.6e-3, steps=256),
+}

@@ -32,7 +32,7 @@ Shapes: B responses, T tokens of a response (its end of text counts), V vocabula
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
 
 from . import rl
-from .data import Ids, Pair, shuffled_batches
+from .data import Pair, Query, Task, shuffled_batches
 from .model import Batch, Policy, chosen, descend, log_probs, next_log_probs, pack
 from .model import pack_pairs, packed_log_probs, pad, response_hidden, with_end
 
-Attribute = Callable[[list[Ids], list[Ids], list[int]], Tensor]  # see `prefix_attribution`
-Query = tuple[Ids, int]  # a forget prompt q_d, and the index of its owner
 Config = Any  # the settings, by the paper's names: the flags of train.py (run/flags.py)
 
 
@@ -129,14 +127,13 @@ class Rollout:
 
 
 @torch.no_grad()
-def rollout(
-    learner: Learner, old_policy: Policy, attribute: Attribute, queries: list[Query], limits: dict
-) -> Rollout:
+def rollout(learner: Learner, old_policy: Policy, task: Task, queries: list[Query]) -> Rollout:
     """Lines 14 and 15, for the queries of a forget batch B_f. With lambda 1, A_t = R_t - V(c_t)."""
     config = learner.config
     prompts, owners = [x for x, _ in queries], [owner for _, owner in queries]
-    responses = old_policy.generate(prompts, temperature=config.temperature, **limits)  # 14
-    batch = pack(prompts, with_end(old_policy, prompts, responses, **limits), old_policy.device)
+    responses = old_policy.generate(prompts, temperature=config.temperature, **task.limits)  # 14
+    ended = with_end(old_policy, prompts, responses, **task.limits)
+    batch = pack(prompts, ended, old_policy.device)
     hidden = response_hidden(learner.policy, batch)
     logp_all = next_log_probs(learner.policy, hidden, config.temperature_of_ratio)
     old_logp_all = log_probs(old_policy, batch, config.temperature_of_ratio)
@@ -144,7 +141,8 @@ def rollout(
     if config.kl_reference == "original":
         reference_logp_all = log_probs(learner.original, batch, config.temperature_of_ratio)
     kl = rl.kl(logp_all, reference_logp_all) * batch.mask
-    attribution = attribute(prompts, responses, owners)  # (B, longest response + 1)
+    assert task.attribute, "DareU needs an attribution"
+    attribution = task.attribute(prompts, responses, owners)  # (B, longest response + 1)
     at_end = attribution[:, -1:]  # the end of text adds nothing
     attribution = torch.cat([attribution, at_end], dim=1)[:, : batch.mask.size(1) + 1]  # (B, T + 1)
     rewards = design_rewards(attribution, kl, batch, config)  # 15
@@ -206,13 +204,13 @@ class Kept:
 
 
 @torch.no_grad()
-def retain_batch(original: Policy, rows: list[Pair], limits: dict, config: Config) -> Kept:
+def retain_batch(original: Policy, rows: list[Pair], task: Task, config: Config) -> Kept:
     """B_r from retain rows, with their references or with what pi_N responds to them."""
     if config.distill_on == "generated":
         prompts = [x for x, _ in rows]
-        responses = original.generate(prompts, temperature=config.temperature, **limits)
+        responses = original.generate(prompts, temperature=config.temperature, **task.limits)
         rows = list(zip(prompts, responses, strict=True))
-    batch = pack_pairs(rows, limits["eos_id"], original.device)
+    batch = pack_pairs(rows, task.eos_id, original.device)
     weights = rl.token_weights(batch.mask, config.mean)[batch.mask > 0]
     return Kept(batch, packed_log_probs(original, batch), weights)
 
@@ -237,35 +235,26 @@ def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:
     return {**figures, "distillation": distillation.item()}
 
 
-def unlearn(
-    policy: Policy,
-    attribute: Attribute,
-    forget: list[Query],
-    retain: list[Pair],
-    limits: dict,
-    config: Config,
-) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
     """Phase 2 of Algorithm 1: make `policy` forget, in place. Yields a dict of figures an update.
 
-    policy: the original model pi_N. attribute(prompts, responses, owners) -> (B, longest + 1), as
-    `attribution.prefix_attribution` gives it. forget: no reference of D_F is ever read. retain:
-    prompts and references. limits: max_new_tokens and eos_id of a response.
+    policy: the original model pi_N. No reference of D_F is ever read.
     """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_learner(policy, config)  # 10
-    n_updates = config.dareu_updates(len(forget))
+    n_updates = config.dareu_updates(len(task.forget))
     last = 0.0 if config.rl_schedule == "linear" else 1.0  # share of the rate at their end
     schedule = LinearLR(learner.optimizer, 1.0, last, total_iters=n_updates)
     step = 0
-    for epoch in range(1, config.epochs_over(len(forget)) + 1):
+    for epoch in range(1, config.epochs_over(len(task.forget)) + 1):
         old_policy = policy.snapshot()  # 11
-        for queries in shuffled_batches(forget, config.forget_batch, rng):  # 12, 13
+        for queries in shuffled_batches(task.forget, config.forget_batch, rng):  # 12, 13
             if config.renew_old_policy == "batch" or config.algorithm == "reinforce":
                 old_policy = policy.snapshot()
-            rows = rng.sample(retain, min(config.retain_batch, len(retain)))  # 13
-            kept = retain_batch(learner.original, rows, limits, config)
-            ro = rollout(learner, old_policy, attribute, queries, limits=limits)
+            rows = rng.sample(task.retain, min(config.retain_batch, len(task.retain)))  # 13
+            kept = retain_batch(learner.original, rows, task, config)
+            ro = rollout(learner, old_policy, task, queries)
             for _ in range(config.updates_per_batch):  # 16
                 figures = update(learner, ro, kept)
                 schedule.step()

@@ -2,17 +2,20 @@
 
 import random
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import tiktoken
+from torch import Tensor
 
 from .files import InputError, check_texts, read_rows
 
 KEYS = ["owner", "prompt", "response", "split", "paraphrase", "perturbed"]
 Ids = list[int]  # of the tokens of a text
 Pair = tuple[Ids, Ids]  # a prompt and its response
+Query = tuple[Ids, int]  # a forget prompt q_d, and the index of its owner
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,30 @@ class Split:
     retain: list[Record]  # D_R: train rows of all others
     test: list[Record]  # D_test: test rows of all others
     unseen: list[Record]  # test rows of the forget owners
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method of unlearning is given: unlearn(policy, task, config).
+
+    attribute(prompts, responses, owners) -> (B, longest + 1): DA(i, y[:t]) after t = 0, 1, ...
+    tokens of each response, i its own owner, as `attribution.prefix_attribution` gives it.
+    attribute_forget(prompts, responses): the same to all forget owners together.
+    """
+
+    forget: list[Query]  # of D_F the prompts, with their owners
+    retain: list[Pair]  # D_R: prompts and references
+    max_new_tokens: int  # of a response
+    eos_id: int  # its end
+    attribute: Callable[..., Tensor] | None = None
+    attribute_forget: Callable[..., Tensor] | None = None
+    references: list[Pair] = field(default_factory=list)  # D_F: for the loss-based methods alone
+    refusals: list[Ids] = field(default_factory=list)  # for IDK alone
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Keywords of `generate`."""
+        return {"max_new_tokens": self.max_new_tokens, "eos_id": self.eos_id}
 
 
 class Labelled(NamedTuple):

@@ -12,6 +12,7 @@ It never reads the forget set: a step on D_R alone is meant to leave behind what
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +20,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .baselines import cross_entropy
-from .data import Pair
+from .data import Task
 from .model import Policy, pack_pairs
 
 OUTER_STEPS, INNER_STEPS, M = 2, 4, 400.0  # the paper's (App. E.2)
+SAMPLE_SIZE = 64  # rows of D_R
+Config = Any  # the flags of train.py
 
 
 def cauchy_point(g: Tensor, product: Callable, M: float) -> Tensor:
@@ -49,18 +52,15 @@ def cubic_step(g: Tensor, product: Callable, M: float, lr: float, inner_steps: i
     return s
 
 
-def unlearn(
-    policy: Policy, retain: list[Pair], eos_id: int, lr: float, seed: int, sample_size: int = 64
-) -> Iterator[dict]:
-    """Make `policy` forget, in place: a generator that yields a dict of figures after each outer
-    step. lr: of the descent to s."""
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
+def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+    """Make `policy` forget, in place. Yields a dict of figures after each outer step."""
+    torch.manual_seed(config.seed)
+    rng = random.Random(config.seed)
     parameters = list(policy.parameters())
 
     def gradient(create_graph):
-        rows = rng.sample(retain, min(sample_size, len(retain)))
-        loss = cross_entropy(policy, pack_pairs(rows, eos_id, policy.device))
+        rows = rng.sample(task.retain, min(SAMPLE_SIZE, len(task.retain)))
+        loss = cross_entropy(policy, pack_pairs(rows, task.eos_id, policy.device))
         parts = torch.autograd.grad(loss, parameters, create_graph=create_graph)
         return loss, parameters_to_vector(parts)
 
@@ -73,6 +73,6 @@ def unlearn(
                 parts = torch.autograd.grad(slope @ v, parameters, retain_graph=True)
                 return parameters_to_vector(parts)
 
-            s = cubic_step(g, product, M=M, lr=lr, inner_steps=INNER_STEPS)
+            s = cubic_step(g, product, M=M, lr=config.scrn_lr, inner_steps=INNER_STEPS)
         vector_to_parameters(parameters_to_vector(parameters).detach() + s, parameters)
         yield {"step": step, "loss": loss.item(), "step_length": s.norm().item()}

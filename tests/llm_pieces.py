@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from minidareu import dareu
+from minidareu.data import Task
 from minidareu.llm.loading import load_policy
 from minidareu.llm.processes import process
 from minidareu.llm.tuning import fine_tune
@@ -67,9 +68,12 @@ def unlearn(policy, steps=3, **flags):
     """DareU's updates on responses that are given. Returns its log."""
     kind = type(policy)
     own, kind.generate = kind.generate, given_responses
-    config = Config(seed=0, ppo_steps=steps, retain_batch=4, forget_batch=5, rl_lr=1e-2, **flags)
+    task = Task(QUERIES, RETAIN, attribute=attribute, **LIMITS)
+    config = Config(
+        seed=0, data_epochs=1, ppo_steps=steps, retain_batch=4, forget_batch=5, rl_lr=1e-2, **flags
+    )
     try:
-        return list(dareu.unlearn(policy, attribute, QUERIES, RETAIN, LIMITS, config))
+        return list(dareu.unlearn(policy, task, config))
     finally:
         kind.generate = own
 

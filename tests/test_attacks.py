@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from minidareu.baselines import BaselineSettings
 from minidareu.beyond import attacks
+from minidareu.run.flags import Config
 from minidareu.beyond.finished import open_evaluator
 from minidareu.metrics import fact_share
 from minidareu.model import GPT
@@ -68,9 +68,9 @@ def test_relearning_changes_a_copy_and_brings_back_what_it_is_shown(opened):
     finished, models, evaluator = opened
     before = [p.clone() for p in models["untrained"].parameters()]
     pairs = [finished.pairs[r] for r in finished.split.forget]
-    settings = BaselineSettings(lr=1e-2, steps=128, batch_size=32, seed=0)
+    config = Config(baseline_lr=1e-2, batch_size=32, seed=0)
     curve = attacks.relearn(
-        models["untrained"], pairs, finished.split.forget, evaluator, settings, steps=[0, 32, 128]
+        models["untrained"], pairs, finished.split.forget, evaluator, config, steps=[0, 32, 128]
     )
     assert curve[0][1] < 0.2 and curve[-1][1] > 0.7, "the rows themselves"
     assert all(torch.equal(a, b) for a, b in zip(before, models["untrained"].parameters()))

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from minidareu import baselines
-from minidareu.baselines import METHODS, REFUSALS, BaselineData, BaselineSettings, Batches, unlearn
+from minidareu.baselines import METHODS, REFUSALS, Batches, LossMethod
+from minidareu.data import Task
 from minidareu.paper.search import STAGES
-from minidareu.run.flags import parse
+from minidareu.run.flags import Config, parse
 from minidareu.model import GPT, Batch, GPTConfig, pack
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +152,7 @@ def formula(name, pi, ref):
 def test_loss_and_gradient_equal_the_formula(name, models):
     pi, ref = models
     batches = Batches(*(packed(PAIRS[part]) for part in ("forget", "refusal", "retain")))
-    loss = METHODS[name][0](pi, ref, batches)
+    loss = METHODS[name].loss(pi, ref, batches)
     expected = formula(name, pi, ref)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     got, want = (
@@ -192,7 +193,7 @@ def test_prompt_and_padding_do_not_count(name, models):
         )
 
     wider = Batches(*map(widen, (batches.forget, batches.refusal, batches.retain)))
-    loss = METHODS[name][0]
+    loss = METHODS[name].loss
     assert loss(pi, ref, batches).item() == pytest.approx(loss(pi, ref, wider).item(), rel=1e-9)
 
 
@@ -206,9 +207,9 @@ def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_a
         return baselines.ga(policy, original, batches)
 
     start = policy.wte.weight.clone()
-    data = BaselineData([([i], [15, 16]) for i in range(10)], [([11], [12])] * 5, [[17]], eos_id=18)
-    settings = BaselineSettings(lr=0.01, steps=6, batch_size=4, seed=0)
-    log = list(unlearn(spy, policy, data, settings))
+    forget, retain = [([i], [15, 16]) for i in range(10)], [([11], [12])] * 5
+    task = Task([], retain, 8, eos_id=18, references=forget, refusals=[[17]])
+    log = list(LossMethod(spy, lr=0.01, steps=6)(policy, task, Config(batch_size=4)))
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert [len(batch) for batch in seen] == [4, 4, 2, 4, 4, 2]
     assert passes == [0, 0, 0, 1, 1, 1]
@@ -228,7 +229,8 @@ def scores(cell):
 
 def test_settings_are_those_that_the_search_chose():
     found = json.loads((ROOT / "data/authors/search.json").read_text())["methods"]
-    for name, (_, lr, steps) in METHODS.items():
+    for name, method in METHODS.items():
+        lr, steps = method.lr, method.steps
         grid = {(cell["lr"], cell["steps"]): sum(scores(cell)) for cell in found[name]["grid"]}
         assert len(grid) >= 15 and all(len(scores(cell)) == 3 for cell in found[name]["grid"])
         assert (lr, steps) == (found[name]["lr"], found[name]["steps"]), name

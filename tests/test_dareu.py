@@ -10,13 +10,14 @@ import torch
 from minidareu import baselines, dareu, newton, rl
 from minidareu.beyond import dareu_plus
 from minidareu.run.flags import Config
+from minidareu.data import Task
 from minidareu.dareu import design_rewards, slice_ends, token_rewards, transform
 from minidareu.model import GPT, GPTConfig, chosen, descend, log_probs, pack, response_hidden
 
 EOS = 11
-LIMITS = {"max_new_tokens": 6, "eos_id": EOS}
 FORGET = [([1, 2], 0), ([3], 1), ([4, 5, 6], 0), ([7], 1)]
 RETAIN = [([8], [9, 10]), ([8, 2], [9]), ([3, 8], [10, 10, 1])] * 3
+LIMITS = {"max_new_tokens": 6, "eos_id": EOS}
 
 
 def chi(b, c_seg=1.05, eps=1e-4):
@@ -50,8 +51,12 @@ def even(prompts, responses, owners=None):
     return out
 
 
+def task(attribute=even, forget=FORGET, **more):
+    return Task(forget, RETAIN, attribute=attribute, **LIMITS, **more)
+
+
 def unlearn(policy, attribute=even, **changes):
-    return dareu.unlearn(policy, attribute, FORGET, RETAIN, LIMITS, config(**changes))
+    return dareu.unlearn(policy, task(attribute), config(**changes))
 
 
 def test_chi_equals_the_formula():
@@ -114,7 +119,7 @@ def first_rollout(policy, old_policy, config, attribute=even):
     learner.original = old_policy
     torch.manual_seed(1)
     torch.nn.init.normal_(learner.value_head.weight)
-    return dareu.rollout(learner, old_policy, attribute, FORGET, LIMITS), learner
+    return dareu.rollout(learner, old_policy, task(attribute), FORGET), learner
 
 
 def test_a_rollout_holds_what_the_formulas_say():
@@ -149,7 +154,7 @@ def test_the_kl_is_to_the_original_model_or_to_pi_old():
     for reference, model in (("original", original), ("old", old_policy)):
         learner = dareu.make_learner(policy, config(kl_reference=reference))
         learner.original = original
-        ro = dareu.rollout(learner, old_policy, even, FORGET, LIMITS)
+        ro = dareu.rollout(learner, old_policy, task(), FORGET)
         p, q = log_probs(policy, ro.batch, 0.8), log_probs(model, ro.batch, 0.8)
         expected = (p.exp() * (p - q)).sum(dim=-1) * ro.batch.mask
         assert torch.allclose(ro.kl, expected, atol=1e-5) and expected.max() > 0.01
@@ -215,7 +220,7 @@ def test_alternate_updates_distil_after_each_forget_update():
 
 def test_distillation_is_the_mean_kl_over_the_tokens_one_by_one():
     policy, original = tiny(0), tiny(1)
-    kept = dareu.retain_batch(original, RETAIN[:3], LIMITS, config(mean="tokens"))
+    kept = dareu.retain_batch(original, RETAIN[:3], task(), config(mean="tokens"))
     terms = []
     for prompt, response in RETAIN[:3]:
         ids = [*prompt, *response, EOS]
@@ -233,8 +238,8 @@ def test_the_gradient_of_the_objective_by_finite_differences():
     learner = dareu.make_learner(policy, config(value_coef=0.0))
     learner.value_head.double()
     torch.manual_seed(1)
-    ro = dareu.rollout(learner, old_policy, even, FORGET, LIMITS)
-    kept = dareu.retain_batch(old_policy, RETAIN[:3], LIMITS, config())
+    ro = dareu.rollout(learner, old_policy, task(), FORGET)
+    kept = dareu.retain_batch(old_policy, RETAIN[:3], task(), config())
 
     def objective():
         loss, _ = dareu.policy_loss(learner, ro)
@@ -306,7 +311,7 @@ def test_means_over_responses_or_over_tokens():
     policy, original = tiny(1), tiny(0)
     losses = {}
     for of in ("responses", "tokens"):
-        kept = dareu.retain_batch(original, RETAIN[:3], LIMITS, config(mean=of))
+        kept = dareu.retain_batch(original, RETAIN[:3], task(), config(mean=of))
         losses[of] = dareu.distillation_loss(policy, kept).item()
         p, q = log_probs(original, kept.batch), log_probs(policy, kept.batch)
         kl = (p.exp() * (p - q)).sum(-1)
@@ -358,7 +363,7 @@ def test_unlearning_lowers_a_known_attribution(algorithm, reward):
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))  # says everything with about the same probability
     settings = {"data_epochs": 60, "ppo_steps": 4, "forget_batch": 32, "distill_coef": 0.1}
     c = config(algorithm=algorithm, reward=reward, **settings)
-    log = list(dareu.unlearn(policy, even, FORGET * 8, RETAIN, LIMITS, c))
+    log = list(dareu.unlearn(policy, task(forget=FORGET * 8), c))
     start = sum(row["attribution"] for row in log[:3]) / 3
     assert start > 0.3 and log[-1]["attribution"] < 0.6 * start
     if algorithm == "reinforce":
@@ -382,7 +387,7 @@ def test_responses_to_the_edge_of_the_context():
     """A prompt that leaves no room gives an empty response, which has no reward and no gradient."""
     policy = tiny()
     forget = [([1] * 16, 0), ([2], 1)]
-    log = list(dareu.unlearn(policy, even, forget, RETAIN, LIMITS, config()))
+    log = list(dareu.unlearn(policy, task(forget=forget), config()))
     assert all(math.isfinite(row["reward"]) for row in log)
     assert all(p.isfinite().all() for p in policy.parameters())
     batch = pack([[1] * 16], [[]], "cpu")
@@ -422,21 +427,21 @@ def test_whatever_can_answer_can_be_the_policy():
     torch.manual_seed(0)
     policy = Bigram(torch.zeros(12, 12))
     c = config(data_epochs=20, ppo_steps=4, forget_batch=32, distill_coef=0.1, rl_lr=0.05)
-    log = list(dareu.unlearn(policy, even, FORGET * 8, RETAIN, LIMITS, c))
+    log = list(dareu.unlearn(policy, task(forget=FORGET * 8), c))
     assert log[-1]["attribution"] < 0.6 * log[0]["attribution"]
     plus = replace(c, plus_lr=0.1, plus_updates=40, plus_distill_coef=0.1)
     policy = Bigram(torch.zeros(12, 12))
     added = lambda *texts: even(*texts).clamp(min=0.1)  # of nothing, a tenth
-    log = list(dareu_plus.unlearn(policy, added, FORGET * 8, RETAIN, LIMITS, plus))
+    log = list(dareu_plus.unlearn(policy, task(forget=FORGET * 8, attribute_forget=added), plus))
     assert log[-1]["attribution"] < 0.6 * log[0]["attribution"]
-    data = baselines.BaselineData([([1], [2, 3])] * 8, RETAIN, [[5]], EOS)
-    settings = baselines.BaselineSettings(lr=0.05, steps=2, batch_size=4, seed=0)
-    for name, (loss, _, _) in baselines.METHODS.items():
+    given = task(references=[([1], [2, 3])] * 8, refusals=[[5]])
+    c = config(baseline_lr=0.05, baseline_steps=2, batch_size=4, scrn_lr=0.01)
+    for name, method in baselines.METHODS.items():
         policy = Bigram(torch.randn(12, 12))
         before = policy.table.detach().clone()
-        assert len(list(baselines.unlearn(loss, policy, data, settings))) == 2
+        assert len(list(method(policy, given, c))) == 2
         assert not torch.equal(before, policy.table), name
-    assert len(list(newton.unlearn(policy, RETAIN, EOS, lr=0.01, seed=0))) == 2
+    assert len(list(newton.unlearn(policy, given, c))) == 2
 
 
 def test_the_log_tells_what_a_ppo_run_has_to_tell():

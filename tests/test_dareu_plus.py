@@ -14,7 +14,7 @@ from minidareu.beyond.dareu_plus import beginning, evidence, position_mean, read
 from minidareu.beyond.dareu_plus import token_returns
 from minidareu.run.flags import Config
 from minidareu.model import GPT, GPTConfig
-from test_dareu import EOS, FORGET, LIMITS, RETAIN, even
+from test_dareu import EOS, FORGET, LIMITS, RETAIN, even, task
 
 
 def test_evidence_and_returns_by_hand():
@@ -62,7 +62,7 @@ def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning
         return even(prompts, responses) + 0.1
 
     begun = [([1, 2], []), ([3], [4, 5]), ([7], [6])]
-    done = dareu_plus.update(learner, attribute, begun, RETAIN, LIMITS)
+    done = dareu_plus.update(learner, task(attribute_forget=attribute), begun, RETAIN)
     for (prompt, start), row, mask, (x, y) in zip(
         begun, done.batch.response.tolist(), done.mask, asked, strict=True
     ):
@@ -112,8 +112,8 @@ def unlearn(attribute=known, **changes):
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
     settings = {"plus_lr": 0.02, "plus_updates": 60, "forget_batch": 4, "plus_retain_batch": 4}
     c = replace(Config(), **{**settings, **changes})
-    forget = FORGET * 8
-    return policy, list(dareu_plus.unlearn(policy, attribute, forget, RETAIN, LIMITS, c))
+    given = task(forget=FORGET * 8, attribute_forget=attribute)
+    return policy, list(dareu_plus.unlearn(policy, given, c))
 
 
 def test_unlearning_lowers_a_known_attribution_and_a_control_does_not():

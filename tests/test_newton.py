@@ -6,6 +6,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from minidareu import newton
+from minidareu.data import Task
+from minidareu.run.flags import Config
 from minidareu.baselines import cross_entropy
 from minidareu.model import GPT, GPTConfig, pack_pairs
 
@@ -55,7 +57,7 @@ def test_products_with_the_hessian_of_a_gpt_and_one_run(monkeypatch):
         return torch.zeros_like(g)
 
     monkeypatch.setattr(newton, "cubic_step", spy)
-    rows = list(newton.unlearn(policy, retain, eos_id=11, lr=0.1, seed=0))
+    rows = list(newton.unlearn(policy, Task([], retain, 8, eos_id=11), Config(scrn_lr=0.1)))
     assert [row["step"] for row in rows] == [1, 2] and len(calls) == 2
     _, v, product = calls[0]
     batch = pack_pairs(retain, 11, "cpu")  # the sample is all rows
@@ -75,6 +77,6 @@ def test_it_moves_the_policy():
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 8, 1, 2, 8))
     start = parameters_to_vector(policy.parameters()).detach().clone()
-    rows = list(newton.unlearn(policy, [([1], [3, 4])] * 9, eos_id=11, lr=0.01, seed=0))
+    rows = list(newton.unlearn(policy, Task([], [([1], [3, 4])] * 9, 8, eos_id=11), Config()))
     moved = (parameters_to_vector(policy.parameters()).detach() - start).norm().item()
     assert 0 < moved <= sum(row["step_length"] for row in rows) + 1e-6

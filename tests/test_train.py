@@ -302,7 +302,9 @@ def breaks_at_3(steps):
 
 def test_a_method_that_diverges_is_a_result(tiny, tmp_path, monkeypatch, capsys):
     argv, out = tiny
-    monkeypatch.setitem(baselines.METHODS, "broken", (breaks_at_3([]), 1e-3, 8))
+    monkeypatch.setitem(
+        baselines.METHODS, "broken", baselines.LossMethod(breaks_at_3([]), lr=1e-3, steps=8)
+    )
     broken = ["--methods", "broken,ga,npo,dareu", "--reuse", str(out), "--all-scores"]
     train.main([*argv, *broken, "--rl-lr", "10", "--out", str(tmp_path / "run")])
     printed = capsys.readouterr().out
@@ -357,7 +359,7 @@ def test_a_method_of_ones_own_is_made_anew(tiny, tmp_path, monkeypatch, capsys):
         functools.partial(baselines.npo, beta=1.0),
         functools.partial(baselines.npo, beta=0.1),
     ):
-        monkeypatch.setitem(baselines.METHODS, "mine", (loss, 2e-3, 8))
+        monkeypatch.setitem(baselines.METHODS, "mine", baselines.LossMethod(loss, lr=2e-3, steps=8))
         train.main(argv)
         printed = capsys.readouterr().out.splitlines()
         assert not [line for line in printed if line.startswith("mine:") and KEPT in line]

@@ -15,7 +15,7 @@ from ..model import GPT, GPTConfig, Training, descend, generate
 from ..pretrain import train_lm
 from ..run.flags import parse
 from ..run.pool import DATA
-from ..run.prepare import prepare
+from ..run.prepare import make_task, prepare
 from ..run.stages import new_classifier
 from . import peers
 from .timing import in_turn, matmul_peak, megabytes_of, ratios, seconds_of, shown
@@ -142,7 +142,7 @@ def dareu_parts(original, run, queries, repeats):
     """{part: seconds of one update}; the rollout serves S_PPO updates, so each has its share."""
     config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
     learner = dareu.make_learner(original.snapshot().requires_grad_(True), config)
-    attribute = partial(prefix_attribution, new_classifier(run))
+    task = make_task(run, partial(prefix_attribution, new_classifier(run)))
     retain = run.references(run.split.retain)
     rows = random.Random(0).sample(retain, min(config.retain_batch, len(retain)))
 
@@ -150,8 +150,8 @@ def dareu_parts(original, run, queries, repeats):
         generate(original, prompts, temperature=config.temperature, **limits)
 
     def roll_out():
-        kept = dareu.retain_batch(original, rows, limits, config)
-        return dareu.rollout(learner, original, attribute, queries, limits=limits), kept
+        kept = dareu.retain_batch(original, rows, task, config)
+        return dareu.rollout(learner, original, task, queries), kept
 
     ro, kept = roll_out()
 
@@ -177,10 +177,10 @@ def dareu_parts(original, run, queries, repeats):
 def plus_parts(original, run, queries, repeats):
     """The same for DareU+, whose forget and retain terms share a step."""
     config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
-    policy, retain = original.snapshot().requires_grad_(True), run.references(run.split.retain)
-    classifier = new_classifier(run)
+    policy, classifier = original.snapshot().requires_grad_(True), new_classifier(run)
     attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-    updates = dareu_plus.unlearn(policy, attribute, queries, retain, limits=limits, config=config)
+    task = replace(make_task(run, None, attribute), forget=queries)
+    updates = dareu_plus.unlearn(policy, task, config)
 
     def draw():
         generate(policy, prompts, temperature=config.plus_temperature, **limits)

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import torch
 
-from ..baselines import BaselineData, BaselineSettings, finetune, unlearn
-from ..data import encode, prompt_text, response_text
+from ..baselines import LossMethod, finetune
+from ..data import Task, encode, prompt_text, response_text
 from ..metrics import fact_recall, fact_share
+from ..run.flags import Config
 from ..scores.chunks import generate_in_chunks
 from ..scores.evaluation import respond
 from ..scores.likelihood import mean
@@ -34,17 +35,17 @@ def recall(model, records, evaluator):
     return fact_recall(texts, records, evaluator.word_weights)
 
 
-def relearn(model, pairs, untouched, evaluator, settings, *, steps, score=recall):
+def relearn(model, pairs, untouched, evaluator, config, *, steps, score=recall):
     """Fine-tune a copy on (prompt, response) ids, and see what of the `untouched` records returns.
 
-    settings: BaselineSettings; score(model, records, evaluator): fact recall, or another. Returns
-    a list of [step, score].
+    config: baseline_lr, batch_size and seed; score(model, records, evaluator): fact recall, or
+    another. Returns a list of [step, score].
     """
     model = copy.deepcopy(model).requires_grad_(True)
     curve = [[0, score(model, untouched, evaluator)]]
     # The loop of the loss-based methods, with these rows as its retain set.
-    data = BaselineData(pairs, pairs, [[]], evaluator.limits["eos_id"])
-    for row in unlearn(finetune, model, data, settings):
+    task = Task([], pairs, references=pairs, refusals=[[]], **evaluator.limits)
+    for row in LossMethod(finetune, LR, max(steps))(model, task, config):
         if row["step"] in steps:
             curve.append([row["step"], score(model, untouched, evaluator)])
     return curve
@@ -122,15 +123,15 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
     for bits in BITS:
         found[f"{bits} bits"] = recall(quantize(model, bits), forget, e)
 
-    curves, settings = {}, BaselineSettings(LR, max(STEPS), batch_size=32, seed=seed)
+    curves, config = {}, Config(baseline_lr=LR, batch_size=32, seed=seed)
     order = random.Random(seed).sample(range(len(pairs)), len(pairs))
     for share in SHARES:
         n = min(max(1, round(share * len(pairs))), len(pairs) - 1)
         if n:
             shown = [pairs[i] for i in order[:n]]
             untouched = [forget[i] for i in order[n:]]
-            curve = relearn(model, shown, untouched, e, settings=settings, steps=STEPS)
+            curve = relearn(model, shown, untouched, e, config, steps=STEPS)
             if curve[0][1] is not None:  # those left have informative words
                 curves[f"{share:.0%} of the forget rows"] = curve
-    curves["retain rows"] = relearn(model, retain_pairs, forget, e, settings=settings, steps=STEPS)
+    curves["retain rows"] = relearn(model, retain_pairs, forget, e, config, steps=STEPS)
     return found, curves

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from .. import rl
-from ..data import Ids, Pair, shuffled_batches
-from ..dareu import Config, Query, distillation_loss, retain_batch
+from ..data import Ids, Pair, Task, shuffled_batches
+from ..dareu import Config, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
 
 FLOOR = 1e-4  # smaller probabilities of a classifier are noise
@@ -62,14 +62,13 @@ def position_mean(returns: Tensor, mask: Tensor) -> Tensor:
     return (returns * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1)
 
 
-def sampled_answers(
-    original: Policy, prompts: list[Ids], config: Config, limits: dict
-) -> list[Ids]:
-    """An answer of pi_N to each prompt, a batch at a time."""
+def sampled_answers(original: Policy, task: Task, config: Config) -> list[Ids]:
+    """An answer of pi_N to each forget prompt, a batch at a time."""
+    prompts = [x for x, _ in task.forget]
     answers: list[Ids] = []
     for i in range(0, len(prompts), config.forget_batch):
         part = prompts[i : i + config.forget_batch]
-        answers += original.generate(part, temperature=config.plus_temperature, **limits)
+        answers += original.generate(part, temperature=config.plus_temperature, **task.limits)
     return answers
 
 
@@ -120,15 +119,13 @@ class Update:
     figures: dict[str, float]  # for the log
 
 
-def update(
-    learner: PlusLearner, attribute: Callable, begun: list[Pair], rows: list[Pair], limits: dict
-) -> Update:
+def update(learner: PlusLearner, task: Task, begun: list[Pair], rows: list[Pair]) -> Update:
     """The lines above. begun: forget prompts with their beginnings; rows: of the retain set."""
     policy, original, config = learner.policy, learner.original, learner.config
-    kept = retain_batch(original, rows, limits, config)
+    kept = retain_batch(original, rows, task, config)
     prompts, starts = [x for x, _ in begun], [x + b for x, b in begun]
-    added = policy.generate(starts, temperature=config.plus_temperature, **limits)
-    ended = with_end(policy, starts, added, **limits)
+    added = policy.generate(starts, temperature=config.plus_temperature, **task.limits)
+    ended = with_end(policy, starts, added, **task.limits)
     batch = pack(prompts, [b + y for (_, b), y in zip(begun, ended, strict=True)], policy.device)
     n_given = torch.tensor([[len(b)] for _, b in begun], device=policy.device)
     mask = batch.mask * (torch.arange(batch.mask.size(1), device=policy.device) >= n_given)
@@ -137,7 +134,8 @@ def update(
     with torch.no_grad():
         original_logp_all = log_probs(original, batch, config.plus_temperature)
         log_ratio = (logp - chosen(original_logp_all, batch)) * mask
-        attribution = read_attribution(attribute, begun, added, mask.size(1))
+        assert task.attribute_forget, "DareU+ needs an attribution"
+        attribution = read_attribution(task.attribute_forget, begun, added, mask.size(1))
         returns = token_returns(evidence(attribution), log_ratio, config.plus_kl_coef)
         advantages = rl.whiten(returns - position_mean(returns, mask), mask)
     distillation = distillation_loss(policy, kept)
@@ -153,24 +151,13 @@ def update(
     return Update(batch, mask, logp.detach(), attribution, figures=figures, **made)
 
 
-def unlearn(
-    policy: Policy,
-    attribute: Callable,
-    forget: list[Query],
-    retain: list[Pair],
-    limits: dict,
-    config: Config,
-) -> Iterator[dict]:
-    """Make `policy` forget, in place: a generator that yields a dict of figures after each update.
-
-    attribute(prompts, responses) -> (B, longest + 1), see `added`; the rest as `dareu.unlearn`.
-    """
+def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+    """Make `policy`, the original model, forget, in place. Yields a dict of figures an update."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_plus_learner(policy, config)
-    prompts = [x for x, _ in forget]
-    answers = sampled_answers(learner.original, prompts, config, limits)
-    pairs = list(zip(prompts, answers, strict=True))
+    answers = sampled_answers(learner.original, task, config)
+    pairs = [(x, y) for (x, _), y in zip(task.forget, answers, strict=True)]
     batches: list[list[Pair]] = []
     for step in range(1, config.plus_updates + 1):
         rate = config.plus_lr * (1 - (step - 1) / config.plus_updates)
@@ -178,5 +165,5 @@ def unlearn(
         if not batches:  # all prompts once in random order, then again
             batches = shuffled_batches(pairs, config.forget_batch, rng)
         begun = [(x, beginning(y, config.plus_beginnings, rng)) for x, y in batches.pop(0)]
-        rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
-        yield {"step": step, **update(learner, attribute, begun, rows, limits=limits).figures}
+        rows = rng.sample(task.retain, min(config.plus_retain_batch, len(task.retain)))
+        yield {"step": step, **update(learner, task, begun, rows).figures}

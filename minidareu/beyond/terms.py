@@ -24,6 +24,7 @@ from ..files import write_json, write_text
 from ..metrics import overall_score
 from ..report.markdown import spread, table
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
+from ..run.prepare import make_task
 from ..run.pool import ROOT, folder_of, run_variants, side_by_side
 from ..run.source import source_digest
 from ..run.stages import new_classifier, stage, stage_key
@@ -95,9 +96,8 @@ def forget_again(folder: Path, label: str) -> dict[str, float | None]:
     if change.replacement:
         patched = patch.object(change.module, change.function, change.replacement)
     run.config = replace(run.config, **change.settings)
-    forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
     if change.twice_the_updates:
-        run.config.data_epochs = 2 * run.config.epochs_over(len(forget))
+        run.config.data_epochs = 2 * run.config.epochs_over(len(run.request))
     policy = copy.deepcopy(models["original"]).requires_grad_(True)
     with patched:
         classifier = evaluator.classifier
@@ -105,10 +105,8 @@ def forget_again(folder: Path, label: str) -> dict[str, float | None]:
             classifier = new_classifier(run)
             training = run.config.classifier_training
             attribution.train_classifier(classifier, run.labelled(run.train), training)
-        attribute = dareu_attribution(run, classifier)
-        for _ in dareu.unlearn(
-            policy, attribute, forget, retain, limits=run.limits, config=run.config
-        ):
+        task = make_task(run, dareu_attribution(run, classifier))
+        for _ in dareu.unlearn(policy, task, run.config):
             pass
     retrained = evaluate(models["retrained"], evaluator)
     return evaluate(policy, evaluator, retrained).scores

@@ -27,7 +27,7 @@ from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
 from ..run.cli import make_parser, run_main
 from ..run.flags import CONTROLS
-from ..run.prepare import Run, pick_device
+from ..run.prepare import Run, make_task, pick_device
 
 WHY_DAREU = (
     "The reward of a token is the mean of chi(DA) so far, less the KL; where DA is above .65, chi "
@@ -78,15 +78,15 @@ def explain_dareu(
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     policy = original.snapshot().requires_grad_(True)
-    learner = dareu.make_learner(policy, config)
+    learner, task = dareu.make_learner(policy, config), make_task(run, attribute)
 
     def roll_out(queries):
         old_policy = policy.snapshot() if config.renew_old_policy == "batch" else original
-        return dareu.rollout(learner, old_policy, attribute, queries, limits=run.limits)
+        return dareu.rollout(learner, old_policy, task, queries)
 
     def update(ro):
         rows = rng.sample(retain, min(config.retain_batch, len(retain)))
-        kept = dareu.retain_batch(original, rows, run.limits, config)
+        kept = dareu.retain_batch(original, rows, task, config)
         for _ in range(config.updates_per_batch):
             dareu.update(learner, ro, kept)
 
@@ -133,7 +133,7 @@ def explain_plus(
     size = min(config.forget_batch, len(queries))
     begun: list[Pair] = [(x, []) for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
     rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
-    done = dareu_plus.update(learner, attribute, begun, rows, limits=run.limits)
+    done = dareu_plus.update(learner, make_task(run, None, attribute), begun, rows)
     T = int(done.batch.mask[0].sum())
     columns = {
         "pi": done.logp[0, :T].exp(),

@@ -31,6 +31,7 @@ from ..files import InputError, write_lines
 from ..model import pack, response_hidden
 from ..pretrain import train_lm
 from ..run.pool import Job, run as run_job
+from ..run.prepare import make_task
 from ..run.stages import new_classifier
 from ..scores.chunks import generate_in_chunks
 from ..scores.evaluation import evaluate
@@ -133,9 +134,7 @@ def accuracy(posterior, marks, prompts, responses, owners) -> float:
 def unlearn_with(run, original, attribute):
     """A copy of the original model that DareU made forget by this attribution."""
     policy = copy.deepcopy(original).requires_grad_(True)
-    forget, retain = run.queries(run.split.forget), run.references(run.split.retain)
-    updates = dareu.unlearn(policy, attribute, forget, retain, limits=run.limits, config=run.config)
-    for _ in updates:
+    for _ in dareu.unlearn(policy, make_task(run, attribute), run.config):
         pass
     return policy.requires_grad_(False)
 

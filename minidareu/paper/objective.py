@@ -6,6 +6,7 @@ or "example" where there is more to draw or to print.
 
 import copy
 import random
+from dataclasses import replace
 from statistics import mean, pstdev
 
 import torch
@@ -18,6 +19,7 @@ from ..files import read_lines
 from ..metrics import mean_rouge
 from ..model import with_end
 from ..run.folder import SAMPLES
+from ..run.prepare import make_task
 from ..scores.chunks import response_log_probs
 from ..scores.evaluation import owner_attributions, respond
 from ..scores.likelihood import token_log_probs
@@ -29,12 +31,8 @@ MASKED = list(range(11))  # words
 def collapsed_model(run, original):
     """The original model after far too much gradient ascent: it talks gibberish."""
     policy = copy.deepcopy(original).requires_grad_(True)
-    forget, retain = run.references(run.split.forget), run.references(run.split.retain)
-    data = baselines.BaselineData(forget, retain, [[]], run.limits["eos_id"])
-    size, seed = run.config.batch_size, run.config.seed
-    settings = baselines.BaselineSettings(COLLAPSE_LR, COLLAPSE_STEPS, size, seed)
-    updates = baselines.unlearn(baselines.ga, policy, data, settings)
-    for _ in updates:
+    config = replace(run.config, baseline_lr=COLLAPSE_LR, baseline_steps=COLLAPSE_STEPS)
+    for _ in baselines.METHODS["ga"](policy, make_task(run), config):
         pass
     return policy.requires_grad_(False)
 

@@ -2,9 +2,9 @@
 relearning (Figure 7)."""
 
 import json
+from dataclasses import replace
 from statistics import mean
 
-from ..baselines import BaselineSettings
 from ..beyond import attacks
 from ..beyond.finished import open_evaluator
 from ..data import load_records
@@ -94,8 +94,7 @@ def relearn(case):
     """Figure 7: how much D_F's ROUGE gains while a model is trained on D_F again."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
     pairs, forget = run.references(run.split.forget), run.split.forget
-    size = run.config.batch_size
-    settings = BaselineSettings(RELEARNING_LR, max(RELEARNING_STEPS), size, case.seed)
+    config = replace(run.config, baseline_lr=RELEARNING_LR, baseline_steps=None, seed=case.seed)
     rows = {}
     for label, name in (PAPER | OURS).items():
         curve = attacks.relearn(
@@ -103,7 +102,7 @@ def relearn(case):
             pairs,
             forget,
             evaluator,
-            settings=settings,
+            config=config,
             steps=RELEARNING_STEPS,
             score=forget_rouge,
         )

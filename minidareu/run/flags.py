@@ -5,7 +5,7 @@ import argparse
 import math
 from dataclasses import dataclass, field, fields
 
-from ..baselines import METHODS, BaselineSettings
+from ..baselines import METHODS
 from ..files import InputError
 from ..model import Training
 from .cli import make_parser
@@ -225,11 +225,6 @@ class Config:
     def classifier_training(self) -> Training:
         lr, size = self.classifier_lr, self.classifier_batch
         return Training(self.classifier_epochs, size, lr, seed=self.seed)
-
-    def baseline_settings(self, lr: float, steps: int) -> BaselineSettings:
-        """How a loss-based method trains whose own rate and steps these are."""
-        lr, steps = self.baseline_lr or lr, self.baseline_steps or steps
-        return BaselineSettings(lr, steps, self.batch_size, seed=self.seed)
 
 
 def flag_name(f):

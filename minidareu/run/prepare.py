@@ -11,7 +11,8 @@ import tiktoken
 import torch
 
 from ..baselines import REFUSALS
-from ..data import Ids, Labelled, Pair, Record, Split, encode, encode_prompt, load_records
+from ..data import Ids, Labelled, Pair, Record, Split, Task, encode, encode_prompt
+from ..data import load_records
 from ..data import prompt_text, response_text
 from ..files import InputError, find
 from ..model import GPTConfig
@@ -92,6 +93,20 @@ class Run:
     def references(self, records: list[Record]) -> list[Pair]:
         """Prompts and references."""
         return [self.pairs[r] for r in records]
+
+
+def make_task(run: Run, attribute=None, attribute_forget=None) -> Task:
+    """What a method of this run is given: see `Task`."""
+    encode_text = run.tokenizer.encode_ordinary
+    return Task(
+        forget=run.queries(run.request),
+        retain=run.references(run.split.retain),
+        attribute=attribute,
+        attribute_forget=attribute_forget,
+        references=run.references(run.request),
+        refusals=[encode_text(response_text(text)) for text in REFUSALS],
+        **run.limits,
+    )
 
 
 def prepare(config: Config, tokenizer=None) -> Run:
