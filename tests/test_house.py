@@ -86,8 +86,8 @@ def test_a_name_for_each_file_and_class():
 def test_the_method_stands_alone():
     assert len(METHOD) <= 13
     lengths = {path.stem: len(path.read_text().splitlines()) for path in METHOD}
-    assert sum(lengths[name] for name in SEVEN) <= 1150
-    assert lengths["dareu"] <= 280
+    assert sum(lengths[name] for name in SEVEN) <= 1250
+    assert lengths["dareu"] <= 330
 
 
 def test_functions_and_lines_are_short():
