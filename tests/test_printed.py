@@ -3,7 +3,7 @@
 import pytest
 
 from minidareu.data import Record, split_records
-from minidareu.report.printed import ceiling, data_warnings, run_warnings
+from minidareu.report.printed import SHOWN, ceiling, data_warnings, print_scores, run_warnings
 from minidareu.scores.evaluation import Evaluation
 from test_requests import owners, split_up
 
@@ -59,3 +59,10 @@ def test_an_original_model_that_does_not_know_its_rows_is_told():
         (told,) = run_warnings(evaluations(original=original, retrained=None))
         assert told.startswith("the original model tells ") and says in told and "--epochs" in told
     assert run_warnings(evaluations(original=(0.97, 0.98, 0.1), retrained=None)) == []
+
+
+@pytest.mark.parametrize("kept", [None, 0.5])
+def test_name_kept_is_a_column_where_a_reference_has_a_name(capsys, kept):
+    scores = {**dict.fromkeys(SHOWN, 0.5), "name_kept": kept}
+    print_scores({"original": Evaluation(scores, None, [], [], [])})
+    assert ("name kept" in capsys.readouterr().out) == (kept is not None)

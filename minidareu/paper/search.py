@@ -32,7 +32,9 @@ def grid(flags):
 # The stages of each method: what is tried in each, {flag: value}.
 STAGES = {
     "dareu": [
-        grid({"--ppo-steps": [20, 10, 5], "--rl-lr": [2e-4, 4e-4, 6e-4]}),
+        grid({"--ppo-steps": [20], "--rl-lr": [2e-4, 3e-4, 4e-4, 6e-4]})
+        + grid({"--ppo-steps": [10], "--rl-lr": [3e-4, 4e-4]})
+        + grid({"--ppo-steps": [5], "--rl-lr": [3e-4, 4e-4, 5e-4]}),
         grid({"--kl-reference": ["original", "old"], "--renew-old-policy": ["epoch", "batch"]}),
         grid({"--gae-lambda": [1.0, 0.95]}),
         grid({"--gamma": [0.8, 0.9, 0.95, 0.99]}),

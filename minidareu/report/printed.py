@@ -109,8 +109,12 @@ def print_table(evaluations, names):
 
 
 def print_scores(evaluations, all_scores=False):
-    """The table of a run; with `all_scores` further tables of at most 100 columns."""
-    print_table(evaluations, SHOWN)
+    """The table of a run, `name kept` in it only where a reference names its owner; with
+    `all_scores` further tables of at most 100 columns."""
+    names = dict(SHOWN)
+    if evaluations["original"].scores["name_kept"] is None:
+        names.pop("name_kept")
+    print_table(evaluations, names)
     if not all_scores:
         return
     rest = [name for name in evaluations["original"].scores if name not in SHOWN]
