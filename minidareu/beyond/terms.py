@@ -10,9 +10,10 @@ schedule, and the data whose answers name their owner. Goes on where it was cut.
 import copy
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import torch
@@ -33,13 +34,15 @@ from .finished import open_evaluator
 from .rewards import dareu_attribution
 
 NAMED = ["--data", ROOT / "data/named/named.jsonl"]
+ADDED = [*NAMED, "--attribution", "added"]
 RUNS = {
     "all of it": [],
     "4 owners forgotten": ["--n-forget", 4],
     "10 owners forgotten": ["--n-forget", 10],
     "10 owners, S_PPO 20, 1 data epoch": ["--n-forget", 10, "--ppo-steps", 20, "--data-epochs", 1],
     "names in the answers": NAMED,
-    "names in the answers, `--attribution added`": [*NAMED, "--attribution", "added"],
+    "names in the answers, `--attribution added`": ADDED,
+    "names in the answers, `--attribution added --gamma 0.8`": [*ADDED, "--gamma", 0.8],
 }
 
 
@@ -62,28 +65,40 @@ def last_token_loss(classifier, idx: Tensor, owner: Tensor) -> tuple[Tensor, int
 
 
 @dataclass
+class Patch:
+    """A function in the place of one of DareU's own."""
+
+    module: ModuleType
+    function: str
+    replacement: Callable
+
+
+@dataclass
 class Change:
-    """What is other than in DareU: settings, or a function in the place of one of its own."""
+    """What is other than in DareU: settings, or functions."""
 
     settings: dict = field(default_factory=dict)
-    module: object = None
-    function: str = ""
-    replacement: Callable | None = None
+    patches: list[Patch] = field(default_factory=list)
+    trains_classifier: bool = False
     twice_the_updates: bool = False
 
 
+NO_OBJECTIVE = Patch(rl, "ppo_loss", no_objective)
+VALUE_THROUGH_POLICY = Patch(dareu, "value", value_through_policy)
+LAST_TOKEN = Patch(attribution, "owner_loss", last_token_loss)
+
+
 CHANGES = {
-    "without J": Change(module=rl, function="ppo_loss", replacement=no_objective),
+    "without J": Change(patches=[NO_OBJECTIVE]),
+    "without J, V on the policy": Change(patches=[NO_OBJECTIVE, VALUE_THROUGH_POLICY]),
     "attribution: constant": Change({"reward": "constant"}),
     "attribution: random": Change({"reward": "random"}),
     "attribution: shuffled": Change({"reward": "shuffled"}),
     "without the KL": Change({"kl_coef": 0.0}),
     "pi_old of the data epoch": Change({"renew_old_policy": "epoch"}),
     "without L_dis": Change({"distill_coef": 0.0}),
-    "V on the policy": Change(module=dareu, function="value", replacement=value_through_policy),
-    "classifier of the last token": Change(
-        module=attribution, function="owner_loss", replacement=last_token_loss
-    ),
+    "V on the policy": Change(patches=[VALUE_THROUGH_POLICY]),
+    "classifier of the last token": Change(patches=[LAST_TOKEN], trains_classifier=True),
     "twice the updates, constant rate": Change({"rl_schedule": "constant"}, twice_the_updates=True),
 }
 
@@ -92,16 +107,15 @@ def forget_again(folder: Path, label: str) -> dict[str, float | None]:
     """Scores of DareU under a change, from the models of a finished run."""
     run, models, evaluator = open_evaluator(folder, "cpu")
     change = CHANGES[label]
-    patched: AbstractContextManager = nullcontext()
-    if change.replacement:
-        patched = patch.object(change.module, change.function, change.replacement)
     run.config = replace(run.config, **change.settings)
     if change.twice_the_updates:
         run.config.data_epochs = 2 * run.config.epochs_over(len(run.request))
     policy = copy.deepcopy(models["original"]).requires_grad_(True)
-    with patched:
+    with ExitStack() as patched:
+        for p in change.patches:
+            patched.enter_context(patch.object(p.module, p.function, p.replacement))
         classifier = evaluator.classifier
-        if change.module is attribution:
+        if change.trains_classifier:
             classifier = new_classifier(run)
             training = run.config.classifier_training
             attribution.train_classifier(classifier, run.labelled(run.train), training)
@@ -146,9 +160,10 @@ def main(argv=None):
     bases = {label: label for label in RUNS}
     results = run_variants(RUNS, args.seeds, args.out, args.workers, flags=flags, bases=bases)
     rows: dict[str, list[dict]] = {label: [] for label in [*RUNS, *CHANGES]}
-    for (label, _), result in results.items():
-        scores, retrained = result["models"]["dareu"], result["models"]["retrained"]
-        rows[label].append(columns_of(scores, retrained))
+    for label in RUNS:
+        for seed in args.seeds:
+            models = results[label, seed]["models"]
+            rows[label].append(columns_of(models["dareu"], models["retrained"]))
     jobs = {}
     source = source_digest(forget_again)
     for seed in args.seeds:
