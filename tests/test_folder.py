@@ -16,7 +16,7 @@ from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
 from minidareu.run import stages
 
-TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
+TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2 --data-epochs 1"
 QUICK = [*FAST, *TINY.split(), "--no-curve"]
 
 

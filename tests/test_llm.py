@@ -219,7 +219,7 @@ def test_two_processes_make_the_update_of_one(llama, tmp_path):
 
 
 FAST = "--epochs 2 --lr 1e-2 --classifier-epochs 2 --plus-updates 2"
-FAST = [*FAST.split(), "--ppo-steps", "2", "--device", "cpu"]
+FAST = [*FAST.split(), "--ppo-steps", "2", "--data-epochs", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from minidareu.files import InputError
 from minidareu.run import pool
 
 ROOT = Path(__file__).parent.parent
-TINY = "--epochs 1 --classifier-epochs 1 --ppo-steps 1".split()
+TINY = "--epochs 1 --classifier-epochs 1 --ppo-steps 1 --data-epochs 1".split()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_a_further_request_begins_with_the_unlearned_models(run, tmp_path, capsy
     assert mean == pytest.approx(plus["attribution"], abs=1e-5), "the owners have as many rows"
 
     third = ["--from", str(tmp_path / "second"), "--n-forget", "1", "--device", "cpu"]
-    train.main([*third, "--plus-updates", "1", "--ppo-steps", "1"])
+    train.main([*third, "--plus-updates", "1", "--data-epochs", "1"])
     folders = [p for p in tmp_path.iterdir() if p.name.startswith("second-then-")]
     assert len(folders) == 1
     assert len(json.loads((folders[0] / "experiment.json").read_text())["requests"]) == 3

@@ -26,7 +26,7 @@ ROOT = Path(train.__file__).parent
 CHECKPOINTS = ["original", "retrained", "classifier", "dareu", "dareu_plus"]
 FILES = ["results.json", "log.jsonl", "samples.jsonl", "figure.png"]
 FILES += [f"{name}.pt" for name in CHECKPOINTS]
-TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2"
+TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2 --data-epochs 1"
 KEPT = "kept from an earlier run"
 SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
     tow_paraphrased attribution_added judge gibberish exact_attribution probability truth_ratio
@@ -415,7 +415,7 @@ def test_side_by_side_and_in_turn_are_the_same(tiny, tmp_path):
     assert done.returncode == 0 and done.stdout.count("owners; to be forgotten") == 1, done.stderr
     for name in ("original", "retrained", "classifier"):
         one, two = (torch.load(folder / f"{name}.pt") for folder in (out, tmp_path / "run"))
-        part = "model" if "model" in one else list(one)[-1]
+        part = "model" if "model" in one else "classifier"
         assert one["key"] == two["key"]
         assert all(torch.equal(x, two[part][key]) for key, x in one[part].items())
 
