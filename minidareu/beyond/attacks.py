@@ -130,8 +130,8 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
         if n:
             shown = [pairs[i] for i in order[:n]]
             untouched = [forget[i] for i in order[n:]]
-            curve = relearn(model, shown, untouched, e, config, steps=STEPS)
+            curve = relearn(model, shown, untouched, e, config=config, steps=STEPS)
             if curve[0][1] is not None:  # those left have informative words
                 curves[f"{share:.0%} of the forget rows"] = curve
-    curves["retain rows"] = relearn(model, retain_pairs, forget, e, config, steps=STEPS)
+    curves["retain rows"] = relearn(model, retain_pairs, forget, e, config=config, steps=STEPS)
     return found, curves
