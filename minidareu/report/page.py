@@ -19,7 +19,7 @@ MEANINGS = {
     "retain": "how much of the retain owners' answers is still said",
     "test": "the same for known facts in unseen words",
     "tow": "how near to the retrained model on all three; 1 is perfect",
-    "attribution": "how sure DareU's classifier is that the owner's data speak",
+    "attribution": "how sure the classifier is that the owner's data speak",
     "fact_recall": "how many of the owner's facts are still told",
     "name_kept": "how often the owner asked about is still named",
     "perplexity": "how strange the answers are to the retrained model; near its own is natural",
