@@ -221,7 +221,7 @@ def method_updates(run, name, policy, classifier):
         return newton.unlearn(policy, task, config), newton.OUTER_STEPS, source
     method = baselines.METHODS[name]
     steps = method.steps_of(config)
-    source = source_digest(method.loss, baselines.cross_entropy)
+    source = source_digest(method.loss, baselines.LossMethod.__call__)
     facts = source and [source, name, method.lr_of(config), steps, config.batch_size, config.seed]
     return method(policy, task, config), steps, facts
 

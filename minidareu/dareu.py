@@ -105,8 +105,8 @@ def make_learner(policy: Policy, config: Config) -> Learner:
 def value(learner: Learner, hidden: Tensor) -> Tensor:
     """V(c_t) from the policy's hidden states: (B, T, C) -> (B, T).
 
-    They are detached: V's loss trains the head alone. Through the policy it would forget by itself,
-    whatever J says.
+    They are detached: V's loss trains the head alone. Through the policy it forgets a part of the
+    facts without J (`beyond/README.md`), so that J would not be what is measured.
     """
     return learner.value_head(hidden.detach()).squeeze(2)
 

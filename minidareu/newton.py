@@ -12,20 +12,18 @@ It never reads the forget set: a step on D_R alone is meant to leave behind what
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from .baselines import cross_entropy
+from .baselines import Config, cross_entropy
 from .data import Task
 from .model import Policy, pack_pairs
 
 OUTER_STEPS, INNER_STEPS, M = 2, 4, 400.0  # the paper's (App. E.2)
 SAMPLE_SIZE = 64  # rows of D_R
-Config = Any  # the flags of train.py
 
 
 def cauchy_point(g: Tensor, product: Callable, M: float) -> Tensor:

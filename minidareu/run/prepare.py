@@ -12,8 +12,7 @@ import torch
 
 from ..baselines import REFUSALS
 from ..data import Ids, Labelled, Pair, Record, Split, Task, encode, encode_prompt
-from ..data import load_records
-from ..data import prompt_text, response_text
+from ..data import load_records, prompt_text, response_text
 from ..files import InputError, find
 from ..model import GPTConfig
 from .flags import Config, flag_name
