@@ -179,7 +179,7 @@ def unlearning_stage(run, name, start, states, models, classifier):
         bar = tqdm(total=total, desc=name, disable=None)
         for row in updates:
             log.append({"method": name, **row})
-            if is_evaluation_step(row["step"]) and row["step"] < total:
+            if is_evaluation_step(row["step"], total):
                 snapshots[row["step"]] = copy.deepcopy(policy.state_dict())
             shown = {key: f"{row[key]:.3f}" for key in ("attribution", "loss") if key in row}
             bar.set_postfix(shown, refresh=False)
@@ -220,15 +220,15 @@ def method_updates(run, name, policy, classifier):
         source = source_digest(newton.unlearn)
         return newton.unlearn(policy, task, config), newton.OUTER_STEPS, source
     method = baselines.METHODS[name]
-    steps = method.steps_of(config)
+    steps = method.steps_of(task, config)
     source = source_digest(method.loss, baselines.LossMethod.__call__)
     facts = source and [source, name, method.lr_of(config), steps, config.batch_size, config.seed]
     return method(policy, task, config), steps, facts
 
 
-def is_evaluation_step(step):
-    """At updates 4, 8, 16, 32, ..."""
-    return step >= 4 and step & (step - 1) == 0
+def is_evaluation_step(step, total):
+    """After a half, a quarter, an eighth ... of the updates."""
+    return step >= 4 and step in {total >> k for k in range(1, 8)}
 
 
 def score_snapshots(name, state, model_of_state, evaluator, retrained):

@@ -8,6 +8,7 @@ the response's tokens, end of text included. Every mean runs over response token
 To add one, write its function and one line in METHODS.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import Pair, Task
+from .data import Pair, Task, shuffled_batches
 from .model import Batch, Policy, chosen, descend, log_probs, pack_pairs
 from .rl import kl, masked_mean
 
@@ -174,17 +175,25 @@ def undial(policy: Policy, original: Policy, batches: Batches, beta: float = 10.
     return masked_mean(ce, batch.mask)
 
 
+def passes_over(rows: list[Pair], size: int, rng: random.Random) -> Iterator[list[Pair]]:
+    """Batches of rows, pass after pass without end, each pass shuffled anew."""
+    while True:
+        yield from shuffled_batches(rows, size, rng)
+
+
 @dataclass(frozen=True)
 class LossMethod:
     """A method that minimises a loss. It is called as every method is: method(policy, task, config)
     yields a dict of figures after each step, and makes `policy`, the original model, forget.
 
-    A batch takes forget rows in turn, shuffled anew each pass, and as many retain rows at random.
+    Forget rows and retain rows are read in turn, each shuffled anew after a pass. passes: over D_F,
+    or over D_R for a loss that reads it alone.
     """
 
     loss: Callable[[Policy, Policy, Batches], Tensor]
     lr: float
-    steps: int
+    passes: int
+    over: str = "forget"  # or "retain"
 
     def __call__(self, policy: Policy, task: Task, config: Config) -> Iterator[dict]:
         torch.manual_seed(config.seed)
@@ -193,20 +202,17 @@ class LossMethod:
         optimizer = torch.optim.AdamW(
             policy.parameters(), lr=self.lr_of(config), betas=(0.9, 0.95), weight_decay=0
         )
-        queue: list[Pair] = []
-        n_passes = -1
-        for step in range(1, self.steps_of(config) + 1):
-            if not queue:
-                queue = rng.sample(task.references, len(task.references))
-                n_passes += 1
-            rows, queue = queue[: config.batch_size], queue[config.batch_size :]
+        forget = passes_over(task.references, config.batch_size, rng)
+        retain = passes_over(task.retain, config.batch_size, rng)
+        pass_length = math.ceil(len(task.references) / config.batch_size)
+        for step in range(1, self.steps_of(task, config) + 1):
+            rows = next(forget)
             refused = [(x, rng.choice(task.refusals)) for x, _ in rows]
-            retained = rng.sample(task.retain, min(config.batch_size, len(task.retain)))
             batches = Batches(
                 forget=pack_pairs(rows, task.eos_id, policy.device),
                 refusal=pack_pairs(refused, task.eos_id, policy.device),
-                retain=pack_pairs(retained, task.eos_id, policy.device),
-                n_passes=n_passes,
+                retain=pack_pairs(next(retain), task.eos_id, policy.device),
+                n_passes=(step - 1) // pass_length,
             )
             loss = self.loss(policy, original, batches)
             gradient_norm = descend(optimizer, loss)
@@ -215,21 +221,24 @@ class LossMethod:
     def lr_of(self, config: Config) -> float:
         return config.baseline_lr or self.lr
 
-    def steps_of(self, config: Config) -> int:
-        return config.baseline_steps or self.steps
+    def steps_of(self, task: Task, config: Config) -> int:
+        """Optimizer steps: those that are given, or of so many passes."""
+        rows = task.retain if self.over == "retain" else task.references
+        passes = config.baseline_passes or self.passes
+        return config.baseline_steps or passes * math.ceil(len(rows) / config.batch_size)
 
 
-# Learning rates and steps are chosen by `python -m minidareu.paper search`.
+# Learning rates and passes are chosen by `python -m minidareu.paper search`.
 METHODS = {
-    "ga": LossMethod(ga, lr=4e-4, steps=8),
-    "graddiff": LossMethod(graddiff, lr=4e-4, steps=8),
-    "kl": LossMethod(kl_min, lr=4e-4, steps=8),
-    "scrub": LossMethod(scrub, lr=4e-4, steps=32),
-    "idkpo": LossMethod(idkpo, lr=1.6e-3, steps=256),
-    "npo": LossMethod(npo, lr=4e-4, steps=8),
-    "npo-retain": LossMethod(npo_retain, lr=4e-4, steps=8),
-    "simnpo": LossMethod(simnpo, lr=6.25e-6, steps=256),
-    "rmu": LossMethod(rmu, lr=4e-4, steps=32),
-    "undial": LossMethod(undial, lr=2.5e-5, steps=128),
-    "finetune": LossMethod(finetune, lr=1.6e-3, steps=256),
+    "ga": LossMethod(ga, lr=4e-4, passes=2),
+    "graddiff": LossMethod(graddiff, lr=4e-4, passes=2),
+    "kl": LossMethod(kl_min, lr=4e-4, passes=2),
+    "scrub": LossMethod(scrub, lr=4e-4, passes=8),
+    "idkpo": LossMethod(idkpo, lr=1.6e-3, passes=32),
+    "npo": LossMethod(npo, lr=4e-4, passes=2),
+    "npo-retain": LossMethod(npo_retain, lr=4e-4, passes=2),
+    "simnpo": LossMethod(simnpo, lr=6.25e-6, passes=32),
+    "rmu": LossMethod(rmu, lr=4e-4, passes=8),
+    "undial": LossMethod(undial, lr=2.5e-5, passes=32),
+    "finetune": LossMethod(finetune, lr=1.6e-3, passes=1, over="retain"),
 }

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from ..baselines import LossMethod, finetune
+from ..baselines import METHODS
 from ..data import Task, encode, prompt_text, response_text
 from ..metrics import fact_recall, fact_share
 from ..run.flags import Config
@@ -45,7 +45,8 @@ def relearn(model, pairs, untouched, evaluator, config, *, steps, score=recall):
     curve = [[0, score(model, untouched, evaluator)]]
     # The loop of the loss-based methods, with these rows as its retain set.
     task = Task([], pairs, references=pairs, refusals=[[]], **evaluator.limits)
-    for row in LossMethod(finetune, LR, max(steps))(model, task, config):
+    config = replace(config, baseline_steps=max(steps))
+    for row in METHODS["finetune"](model, task, config):
         if row["step"] in steps:
             curve.append([row["step"], score(model, untouched, evaluator)])
     return curve

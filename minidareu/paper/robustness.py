@@ -94,7 +94,7 @@ def relearn(case):
     """Figure 7: how much D_F's ROUGE gains while a model is trained on D_F again."""
     run, models, evaluator = open_evaluator(case.folders["main"], "cpu")
     pairs, forget = run.references(run.split.forget), run.split.forget
-    config = replace(run.config, baseline_lr=RELEARNING_LR, baseline_steps=None, seed=case.seed)
+    config = replace(run.config, baseline_lr=RELEARNING_LR, seed=case.seed)
     rows = {}
     for label, name in (PAPER | OURS).items():
         curve = attacks.relearn(

@@ -1,7 +1,7 @@
 """The search of settings that the paper does not give, on seeds of their own.
 
 DareU, DareU+ and SCRN: stage by stage, each with what the stages before have chosen. The loss-based
-methods: learning rate and steps. Each seed forgets another number of the authors, so that what is
+methods: learning rate and passes, over D_F, or over D_R for fine-tuning on it alone. Each seed forgets another number of the authors, so that what is
 chosen has to serve all. A cell's score is `overall_score`, which sees facts and language beside
 ToW; the highest mean is taken. Where the paper gives a value, another is taken only if it gains
 more than the seeds differ among themselves.
@@ -21,7 +21,7 @@ from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40 authors
 GRID_LR = [6.25e-6, 2.5e-5, 1e-4, 4e-4, 1.6e-3]
-GRID_STEPS = [8, 16, 32, 64, 128, 256]
+GRID_PASSES = [1, 2, 4, 8, 16]  # each is twice the one before, as are the steps of a run's curve
 
 
 def grid(flags):
@@ -120,7 +120,7 @@ def effective(cell):
 
 
 def read_curves(folder):
-    """{method: {step: score}} of a run's log."""
+    """{method: {passes: score}} of a run of the most passes."""
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     retrained = results["models"]["retrained"]
     curves = {}
@@ -128,14 +128,18 @@ def read_curves(folder):
         if "scores" in row:
             score = overall_score(row["scores"], retrained)
             curves.setdefault(row["method"], {})[row["step"]] = score
-    return curves
+    most = max(GRID_PASSES)
+    return {
+        method: {most * step // max(curve): score for step, score in curve.items()}
+        for method, curve in curves.items()
+    }
 
 
 def search_losses(names, out, workers, flags):
-    """{method: {"lr", "steps": those of the highest mean score, "grid": all}}."""
-    steps = ["--baseline-steps", max(GRID_STEPS)]
+    """{method: {"lr", "passes": those of the highest mean score, "grid": all}}."""
+    passes = ["--baseline-passes", max(GRID_PASSES)]
     methods = ["--methods", ",".join(names)]
-    variants = {f"losses-{lr}": [*methods, "--baseline-lr", lr, *steps] for lr in GRID_LR}
+    variants = {f"losses-{lr}": [*methods, "--baseline-lr", lr, *passes] for lr in GRID_LR}
     scores = {method: {} for method in names}
     for seed, n_forget in SEEDS.items():
         more = [*flags, "--n-forget", n_forget]
@@ -143,13 +147,13 @@ def search_losses(names, out, workers, flags):
         for lr in GRID_LR:
             curves = read_curves(folder_of(out, f"losses-{lr}", seed))
             for method in names:
-                for step in GRID_STEPS:
-                    scores[method].setdefault((lr, step), []).append(curves[method].get(step, 0))
+                for n in GRID_PASSES:
+                    scores[method].setdefault((lr, n), []).append(curves[method].get(n, 0))
     found = {}
     for method, cells in scores.items():
-        lr, n_steps = max(cells, key=lambda cell: mean(cells[cell]))
-        rows = [{"lr": a, "steps": b, "scores": values} for (a, b), values in cells.items()]
-        found[method] = {"lr": lr, "steps": n_steps, "grid": rows}
+        lr, n = max(cells, key=lambda cell: mean(cells[cell]))
+        rows = [{"lr": a, "passes": b, "scores": values} for (a, b), values in cells.items()]
+        found[method] = {"lr": lr, "passes": n, "grid": rows}
     return found
 
 
@@ -174,5 +178,5 @@ def search(names, out, workers, flags=()):
     if losses:
         methods |= search_losses(losses, out, workers, flags=flags)
     for name in losses:
-        print(f"{name:<12}lr {methods[name]['lr']}, steps {methods[name]['steps']}")
+        print(f"{name:<12}lr {methods[name]['lr']}, passes {methods[name]['passes']}")
     write_json(SEARCH_FILE, found)

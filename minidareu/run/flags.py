@@ -164,8 +164,11 @@ class Config:
         float,
         low=1e-9,
     )
+    baseline_passes: int | None = flag(
+        None, "baselines", "their passes over D_F; default: each its own", int, low=1
+    )
     baseline_steps: int | None = flag(
-        None, "baselines", "their optimizer steps; default: each its own", int, low=1
+        None, "baselines", "their optimizer steps, instead of passes", int, low=1
     )
     scrn_lr: float = flag(0.01, "baselines", "SCRN's learning rate, of the inner descent", low=0)
 
