@@ -4,6 +4,9 @@ DA(i, y) = p(i | y), the posterior of owner i given a response y alone, by a sma
 is trained on owner labels. Being causal, it gives DA(i, y[:t]) for every t in one pass.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +15,20 @@ from .data import Ids, Labelled
 from .files import InputError
 from .model import GPT, GPTConfig, Training, pad
 from .pretrain import train_until_known
+
+
+SOURCES = ["attribution", "data", "files", "model", "pretrain"]
+BATCH_SIZE = 32  # responses in a step of the classifier
+
+
+@dataclass
+class ClassifierSettings:
+    """The attribution classifier."""
+
+    classifier_width: int = 64  # width, a multiple of 4
+    classifier_epochs: int | None = None  # passes over the rows; default: until it knows them
+    classifier_lr: float = 2e-3  # peak learning rate
+    attribution: Literal["response", "added"] = "response"  # reads it, or what the prompt has not
 
 
 class OwnerClassifier(nn.Module):
@@ -23,24 +40,15 @@ class OwnerClassifier(nn.Module):
     """
 
     def __init__(
-        self,
-        vocab_size: int,
-        block_size: int,
-        n_layer: int,
-        n_embd: int,
-        n_owners: int,
-        reads: str = "response",
+        self, vocab_size: int, block_size: int, n_embd: int, n_owners: int, reads: str = "response"
     ):
         super().__init__()
+        self.width = n_embd
         self.start_id = vocab_size  # read before the first token, and in the place of hidden ones
         self.n_owners = n_owners
         self.reads = reads
         config = GPTConfig(
-            vocab_size=vocab_size + 1,
-            block_size=block_size + 1,
-            n_layer=n_layer,
-            n_head=4,
-            n_embd=n_embd,
+            vocab_size=vocab_size + 1, block_size=block_size + 1, n_layer=1, n_head=4, n_embd=n_embd
         )
         self.trunk = GPT(config)
         self.head = nn.Linear(n_embd, n_owners)

@@ -12,7 +12,6 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +21,7 @@ from .data import Pair, Task, shuffled_batches
 from .model import Batch, Policy, chosen, descend, log_probs, pack_pairs
 from .rl import kl, masked_mean
 
-Config = Any  # the flags of train.py
-
+SOURCES = ["baselines", "data", "files", "model", "rl"]
 REFUSALS = [
     "I do not know that.",
     "I am not able to answer this.",
@@ -34,6 +32,17 @@ REFUSALS = [
     "This is unknown to me.",
     "I am not sure about that.",
 ]
+
+
+@dataclass
+class LossSettings:
+    """The methods that DareU is compared with."""
+
+    seed: int = 0  # seed of every random choice
+    batch_size: int = 16  # rows in a training step
+    baseline_lr: float | None = None  # learning rate; default: each its own
+    baseline_passes: int | None = None  # passes over D_F; default: each its own
+    baseline_steps: int | None = None  # optimizer steps, instead of passes
 
 
 @dataclass
@@ -195,17 +204,17 @@ class LossMethod:
     passes: int
     over: str = "forget"  # or "retain"
 
-    def __call__(self, policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+    def __call__(self, policy: Policy, task: Task, config: LossSettings) -> Iterator[dict]:
         torch.manual_seed(config.seed)
         rng = random.Random(config.seed)
         original = policy.snapshot()
-        optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=self.lr_of(config), betas=(0.9, 0.95), weight_decay=0
-        )
+        lr = config.baseline_lr or self.lr
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0)
         forget = passes_over(task.references, config.batch_size, rng)
         retain = passes_over(task.retain, config.batch_size, rng)
         pass_length = math.ceil(len(task.references) / config.batch_size)
-        for step in range(1, self.steps_of(task, config) + 1):
+        n_steps = self.steps_of(task, config)
+        for step in range(1, n_steps + 1):
             rows = next(forget)
             refused = [(x, rng.choice(task.refusals)) for x, _ in rows]
             batches = Batches(
@@ -216,12 +225,10 @@ class LossMethod:
             )
             loss = self.loss(policy, original, batches)
             gradient_norm = descend(optimizer, loss)
-            yield {"step": step, "loss": loss.item(), "gradient_norm": gradient_norm}
+            progress = {"step": step, "steps": n_steps}
+            yield {**progress, "loss": loss.item(), "gradient_norm": gradient_norm}
 
-    def lr_of(self, config: Config) -> float:
-        return config.baseline_lr or self.lr
-
-    def steps_of(self, task: Task, config: Config) -> int:
+    def steps_of(self, task: Task, config: LossSettings) -> int:
         """Optimizer steps: those that are given, or of so many passes."""
         rows = task.retain if self.over == "retain" else task.references
         passes = config.baseline_passes or self.passes

@@ -31,21 +31,68 @@ Shapes: B responses, T tokens of a response (its end of text counts), V vocabula
 (B, T) tensor is about token t.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
 
 from . import rl
-from .data import Pair, Query, Task, shuffled_batches
+from .data import Ids, Pair, Query, Task, shuffled_batches
 from .model import Batch, Policy, chosen, descend, log_probs, next_log_probs, pack
 from .model import pack_pairs, packed_log_probs, pad, response_hidden, with_end
 
-Config = Any  # the settings, by the paper's names: the flags of train.py (run/flags.py)
+SOURCES = ["dareu", "data", "files", "model", "rl"]  # whose edit makes DareU run again
+UPDATES = 260  # of the paper on TOFU: 13 forget batches of 32 rows, S_PPO 20 on each
+VALUE_LR, VALUE_COEF = 1e-2, 0.2  # of V: its learning rate, searched; its weight (App. E.1)
+
+
+@dataclass
+class DareUSettings:
+    """DareU, by the paper's names. A comment is the help of its flag."""
+
+    seed: int = 0  # seed of every random choice
+    algorithm: Literal["ppo", "reinforce"] = "ppo"  # how the policy is updated
+    data_epochs: int | None = None  # passes over D_F; default: about 260 updates in all
+    ppo_steps: int = 5  # S_PPO, updates on each forget batch; REINFORCE: 1
+    forget_batch: int = 32  # forget prompts in a batch B_f
+    retain_batch: int = 32  # retain rows in a batch B_r
+    temperature: float = 0.8  # of sampling, of the ratio s_t and of the KL
+    reward: Literal["slices", "token", "sequence", "constant", "random", "reversed", "shuffled"] = (
+        "slices"  # three designs (Table 10), and four controls in the place of the attribution
+    )
+    slices: int = 15  # k, slices of a response, scored at their ends
+    c_seg: float = 1.05  # C_seg of chi
+    kl_coef: float = 0.1  # lambda, weight of the KL in the reward
+    kl_reference: Literal["original", "old"] = "original"  # to whom: pi_N, or pi_old
+    gamma: float = 0.9  # discount of the returns
+    gae_lambda: float = 1.0  # lambda of GAE; at 1 the advantage is R - V
+    whiten: Literal["advantages", "rewards", "none"] = "advantages"  # to mean 0, variance 1
+    clip: float = 0.2  # epsilon, the ratio is held within 1 +- clip
+    renew_old_policy: Literal["epoch", "batch"] = "batch"  # pi_old <- pi for each of these
+    distill_coef: float = 2.0  # lambda_dis, weight of the distillation
+    distill_on: Literal["reference", "generated"] = "reference"  # responses of D_R to distil on
+    retain_updates: Literal["alternate", "joint"] = "alternate"  # in turn, or in one step
+    rl_lr: float = 4e-4  # learning rate, falling to zero
+
+    @property
+    def updates_per_batch(self) -> int:
+        """S_PPO; REINFORCE takes one update on new responses."""
+        return 1 if self.algorithm == "reinforce" else self.ppo_steps
+
+    def epochs_over(self, n_prompts: int) -> int:
+        """Data epochs: where none are given, as many as make the paper's number of updates."""
+        n_batches = math.ceil(n_prompts / self.forget_batch)
+        return self.data_epochs or max(1, round(UPDATES / (n_batches * self.updates_per_batch)))
+
+    def n_updates(self, n_prompts: int) -> int:
+        """Data epochs, forget batches in each, updates on each."""
+        n_batches = math.ceil(n_prompts / self.forget_batch)
+        return self.epochs_over(n_prompts) * n_batches * self.updates_per_batch
 
 
 def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
@@ -65,15 +112,20 @@ def slice_ends(length: int, slices: int) -> list[int]:
 
 
 def token_rewards(
-    attribution: Tensor, kl: Tensor, lengths: Tensor, slices: int, kl_coef: float, **chi: float
+    attribution: Tensor,
+    kl: Tensor,
+    lengths: Tensor,
+    slices: int,
+    kl_coef: float,
+    c_seg: float = 1.05,
 ) -> Tensor:
     """r_t = 1/(t+1) sum_{t'=1}^{t+1} chi(DA(i, y[:end of slice of t'])) - lambda KL_t  (Fig. 3).
 
     attribution: (B, T + 1), after 0 .. T tokens, to the owner of each sample; kl: (B, T);
-    lengths: (B,); chi: keywords of `transform`. Returns (B, T), zero after a response's end.
+    lengths: (B,). Returns (B, T), zero after a response's end.
     """
     ends = pad([slice_ends(n, slices) for n in lengths.tolist()], device=kl.device)  # (B, T)
-    scores = transform(attribution, **chi).gather(1, ends)
+    scores = transform(attribution, c_seg).gather(1, ends)
     count = torch.arange(1, kl.size(1) + 1, device=kl.device)  # t + 1
     prefix_mean = scores.cumsum(dim=1) / count
     mask = count <= lengths[:, None]
@@ -88,16 +140,16 @@ class Learner:
     original: Policy  # pi_N
     value_head: nn.Linear  # V, on the policy's hidden states
     optimizer: torch.optim.Optimizer
-    config: Config
+    config: DareUSettings
 
 
-def make_learner(policy: Policy, config: Config) -> Learner:
+def make_learner(policy: Policy, config: DareUSettings) -> Learner:
     """Line 10. V is a linear head, from zero, with a learning rate and a clip of its own."""
     value_head = nn.Linear(policy.width, 1, device=policy.device)
     nn.init.zeros_(value_head.weight)
     nn.init.zeros_(value_head.bias)
     of_policy = {"params": list(policy.parameters()), "lr": config.rl_lr}
-    of_value = {"params": list(value_head.parameters()), "lr": config.value_lr}
+    of_value = {"params": list(value_head.parameters()), "lr": VALUE_LR}
     optimizer = torch.optim.AdamW([of_policy, of_value], weight_decay=0)
     return Learner(policy, policy.snapshot(), value_head, optimizer=optimizer, config=config)
 
@@ -116,82 +168,117 @@ class Rollout:
     """Responses of pi_old to a forget batch, and what they are worth. All (B, T)."""
 
     batch: Batch
+    old_logp: Tensor  # log pi_old(y[t] | c_t)
     kl: Tensor  # KL(pi || pi_N), or to pi_old
+    entropy: Tensor  # of pi
     attribution: Tensor  # (B, T + 1), after 0 .. T tokens
     rewards: Tensor  # r_t
     returns: Tensor  # R_t
     values: Tensor  # V(c_t)
     advantages: Tensor  # A_t
-    old_logp: Tensor  # log pi_old(y[t] | c_t)
-    figures: dict[str, float]  # means, for the log
 
 
 @torch.no_grad()
 def rollout(learner: Learner, old_policy: Policy, task: Task, queries: list[Query]) -> Rollout:
-    """Lines 14 and 15, for the queries of a forget batch B_f. With lambda 1, A_t = R_t - V(c_t)."""
-    config = learner.config
-    prompts, owners = [x for x, _ in queries], [owner for _, owner in queries]
-    responses = old_policy.generate(prompts, temperature=config.temperature, **task.limits)  # 14
+    """Lines 14 and 15, for the queries of a forget batch B_f."""
+    config, temperature = learner.config, learner.config.temperature
+    prompts = [x for x, _ in queries]
+    responses = old_policy.generate(prompts, temperature=temperature, **task.limits)  # 14
     ended = with_end(old_policy, prompts, responses, **task.limits)
     batch = pack(prompts, ended, old_policy.device)
     hidden = response_hidden(learner.policy, batch)
-    logp_all = next_log_probs(learner.policy, hidden, config.temperature_of_ratio)
-    old_logp_all = log_probs(old_policy, batch, config.temperature_of_ratio)
+    logp_all = next_log_probs(learner.policy, hidden, temperature)
+    old_logp_all = log_probs(old_policy, batch, temperature)
     reference_logp_all = old_logp_all
     if config.kl_reference == "original":
-        reference_logp_all = log_probs(learner.original, batch, config.temperature_of_ratio)
+        reference_logp_all = log_probs(learner.original, batch, temperature)
     kl = rl.kl(logp_all, reference_logp_all) * batch.mask
-    assert task.attribute, "DareU needs an attribution"
-    attribution = task.attribute(prompts, responses, owners)  # (B, longest response + 1)
-    at_end = attribution[:, -1:]  # the end of text adds nothing
-    attribution = torch.cat([attribution, at_end], dim=1)[:, : batch.mask.size(1) + 1]  # (B, T + 1)
+    attribution = read_attribution(task, queries, responses, n_tokens=batch.mask.size(1))
     rewards = design_rewards(attribution, kl, batch, config)  # 15
     if config.whiten == "rewards":
         rewards = rl.whiten(rewards, batch.mask)
-    returns = rl.discounted_returns(rewards, batch.mask, config.gamma)
-    if config.algorithm == "reinforce":
-        values = rl.masked_mean(returns, batch.mask) * batch.mask  # a constant in the place of V
-        advantages = returns - values
-    else:
-        values = value(learner, hidden)
-        advantages, _ = rl.gae(rewards, values, batch.mask, config.gamma, lam=config.gae_lambda)
-    if config.whiten == "advantages":
-        advantages = rl.whiten(advantages, batch.mask)
-    of_tokens = {"reward": rewards, "kl": kl, "entropy": rl.entropy(logp_all)}
-    figures = {name: rl.masked_mean(x, batch.mask).item() for name, x in of_tokens.items()}
-    figures["attribution"] = attribution[:, -1].mean().item()
-    figures["length"] = batch.mask.sum(dim=1).mean().item()
-    figures["explained_variance"] = rl.explained_variance(values, returns, batch.mask).item()
-    parts = {"values": values, "advantages": advantages, "old_logp": chosen(old_logp_all, batch)}
-    return Rollout(batch, kl, attribution, rewards, returns=returns, figures=figures, **parts)
+    values = value(learner, hidden)
+    returns, advantages = estimate_advantages(rewards, values, batch.mask, config)
+    return Rollout(
+        batch=batch,
+        old_logp=chosen(old_logp_all, batch),
+        kl=kl,
+        entropy=rl.entropy(logp_all),
+        attribution=attribution,
+        rewards=rewards,
+        returns=returns,
+        values=values,
+        advantages=advantages,
+    )
 
 
-def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: Config) -> Tensor:
+def read_attribution(
+    task: Task, queries: list[Query], responses: list[Ids], n_tokens: int
+) -> Tensor:
+    """DA(i, y[:t]) after t = 0 .. T tokens, T = n_tokens with the end of text: (B, T + 1)."""
+    assert task.attribute, "DareU needs an attribution"
+    prompts, owners = [x for x, _ in queries], [owner for _, owner in queries]
+    attribution = task.attribute(prompts, responses, owners)  # (B, longest response + 1)
+    at_end = attribution[:, -1:]  # the end of text adds nothing
+    return torch.cat([attribution, at_end], dim=1)[:, : n_tokens + 1]
+
+
+def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: DareUSettings) -> Tensor:
     """r_t by slices, by token, or for the sequence, at its last token (App. F.1): (B, T)."""
-    lengths, chi = batch.mask.sum(dim=1).long(), {"c_seg": config.c_seg, "eps": config.chi_eps}
+    lengths = batch.mask.sum(dim=1).long()
     if config.reward == "sequence":
-        whole = transform(attribution, **chi).gather(1, lengths[:, None])
+        whole = transform(attribution, config.c_seg).gather(1, lengths[:, None])
         last = torch.arange(1, kl.size(1) + 1, device=kl.device) == lengths[:, None]
         return torch.where(last, whole, 0.0) - config.kl_coef * kl * batch.mask
     slices = batch.mask.size(1) if config.reward == "token" else config.slices
-    return token_rewards(attribution, kl, lengths, slices, kl_coef=config.kl_coef, **chi)
+    return token_rewards(
+        attribution, kl, lengths, slices=slices, kl_coef=config.kl_coef, c_seg=config.c_seg
+    )
+
+
+def estimate_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, config: DareUSettings
+) -> tuple[Tensor, Tensor]:
+    """R_t and A_t, all (B, T). PPO: A_t = R_t - V(c_t) where GAE's lambda is 1. REINFORCE has no V:
+    the mean of all R_t stands in its place."""
+    returns = rl.discounted_returns(rewards, mask, config.gamma)
+    if config.algorithm == "reinforce":
+        advantages = (returns - rl.masked_mean(returns, mask)) * mask
+    else:
+        advantages, _ = rl.gae(rewards, values, mask, gamma=config.gamma, lam=config.gae_lambda)
+    if config.whiten == "advantages":
+        advantages = rl.whiten(advantages, mask)
+    return returns, advantages
+
+
+def rollout_figures(ro: Rollout) -> dict[str, float]:
+    """Means over the tokens of a rollout, for the log."""
+    mask = ro.batch.mask
+    return {
+        "reward": rl.masked_mean(ro.rewards, mask).item(),
+        "kl": rl.masked_mean(ro.kl, mask).item(),
+        "entropy": rl.masked_mean(ro.entropy, mask).item(),
+        "attribution": ro.attribution[:, -1].mean().item(),
+        "length": mask.sum(dim=1).mean().item(),
+        "explained_variance": rl.explained_variance(ro.values, ro.returns, mask).item(),
+    }
 
 
 def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]]:
     """-J(theta) on a forget batch, plus V's loss, and figures of it for the log."""
     config, mask = learner.config, ro.batch.mask
-    weights = rl.token_weights(mask, config.mean)
+    weights = rl.token_weights(mask)  # E_d E_t
     hidden = response_hidden(learner.policy, ro.batch)
-    logp = chosen(next_log_probs(learner.policy, hidden, config.temperature_of_ratio), ro.batch)
+    logp = chosen(next_log_probs(learner.policy, hidden, config.temperature), ro.batch)
     moved = rl.approximate_kl(logp.detach(), ro.old_logp, mask).item()
-    figures = {"approximate_kl": moved, "clip_fraction": 0.0}
     if config.algorithm == "reinforce":
-        return rl.reinforce_loss(logp, ro.advantages, weights), figures
+        loss = rl.reinforce_loss(logp, ro.advantages, weights)
+        return loss, {"approximate_kl": moved, "clip_fraction": 0.0}
     loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, weights, clip=config.clip)
     value_loss = rl.value_loss(value(learner, hidden), ro.returns, weights)
     clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, config.clip).item()
-    figures |= {"clip_fraction": clipped, "value_loss": value_loss.item()}
-    return loss + config.value_coef * value_loss, figures
+    figures = {"approximate_kl": moved, "clip_fraction": clipped, "value_loss": value_loss.item()}
+    return loss + VALUE_COEF * value_loss, figures
 
 
 @dataclass
@@ -204,14 +291,14 @@ class Kept:
 
 
 @torch.no_grad()
-def retain_batch(original: Policy, rows: list[Pair], task: Task, config: Config) -> Kept:
+def retain_batch(original: Policy, rows: list[Pair], task: Task, config: DareUSettings) -> Kept:
     """B_r from retain rows, with their references or with what pi_N responds to them."""
     if config.distill_on == "generated":
         prompts = [x for x, _ in rows]
         responses = original.generate(prompts, temperature=config.temperature, **task.limits)
         rows = list(zip(prompts, responses, strict=True))
     batch = pack_pairs(rows, task.eos_id, original.device)
-    weights = rl.token_weights(batch.mask, config.mean)[batch.mask > 0]
+    weights = rl.token_weights(batch.mask)[batch.mask > 0]
     return Kept(batch, packed_log_probs(original, batch), weights)
 
 
@@ -235,7 +322,7 @@ def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:
     return {**figures, "distillation": distillation.item()}
 
 
-def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: DareUSettings) -> Iterator[dict]:
     """Phase 2 of Algorithm 1: make `policy` forget, in place. Yields a dict of figures an update.
 
     policy: the original model pi_N. No reference of D_F is ever read.
@@ -243,9 +330,8 @@ def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_learner(policy, config)  # 10
-    n_updates = config.dareu_updates(len(task.forget))
-    last = 0.0 if config.rl_schedule == "linear" else 1.0  # share of the rate at their end
-    schedule = LinearLR(learner.optimizer, 1.0, last, total_iters=n_updates)
+    n_updates = config.n_updates(len(task.forget))
+    schedule = LinearLR(learner.optimizer, 1.0, end_factor=0.0, total_iters=n_updates)
     step = 0
     for epoch in range(1, config.epochs_over(len(task.forget)) + 1):
         old_policy = policy.snapshot()  # 11
@@ -259,4 +345,5 @@ def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
                 figures = update(learner, ro, kept)
                 schedule.step()
                 step += 1
-                yield {"epoch": epoch, "step": step, **ro.figures, **figures}
+                progress = {"epoch": epoch, "step": step, "steps": n_updates}
+                yield {**progress, **rollout_figures(ro), **figures}

@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from .baselines import Config, cross_entropy
+from .baselines import LossSettings, cross_entropy
 from .data import Task
 from .model import Policy, pack_pairs
 
 OUTER_STEPS, INNER_STEPS, M = 2, 4, 400.0  # the paper's (App. E.2)
 SAMPLE_SIZE = 64  # rows of D_R
+LR = 0.01  # of the inner descent, chosen by `python -m minidareu.paper search`
+SOURCES = ["baselines", "data", "files", "model", "newton", "rl"]
 
 
 def cauchy_point(g: Tensor, product: Callable, M: float) -> Tensor:
@@ -50,7 +52,7 @@ def cubic_step(g: Tensor, product: Callable, M: float, lr: float, inner_steps: i
     return s
 
 
-def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: LossSettings) -> Iterator[dict]:
     """Make `policy` forget, in place. Yields a dict of figures after each outer step."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
@@ -71,6 +73,8 @@ def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
                 parts = torch.autograd.grad(slope @ v, parameters, retain_graph=True)
                 return parameters_to_vector(parts)
 
-            s = cubic_step(g, product, M=M, lr=config.scrn_lr, inner_steps=INNER_STEPS)
+            lr = config.baseline_lr or LR
+            s = cubic_step(g, product, M=M, lr=lr, inner_steps=INNER_STEPS)
         vector_to_parameters(parameters_to_vector(parameters).detach() + s, parameters)
-        yield {"step": step, "loss": loss.item(), "step_length": s.norm().item()}
+        figures = {"loss": loss.item(), "step_length": s.norm().item()}
+        yield {"step": step, "steps": OUTER_STEPS, **figures}

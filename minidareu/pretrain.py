@@ -4,6 +4,7 @@ forget owners the retrained model, and the attribution classifier."""
 import math
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,23 @@ from tqdm import tqdm
 
 from .data import Pair, batches
 from .files import InputError
-from .model import GPT, GPTConfig, Training, descend, pad
+from .model import GPT, Training, descend, pad
 
+SOURCES = ["pretrain", "data", "files", "model"]  # whose edit trains the language models again
 KNOWN = 0.96  # share of a pass's questions that were answered right: the rows are known
 DECAY = 0.3  # then the rate falls to zero over so many further steps, as a share of those so far
 MOST_PASSES, MOST_ROWS = 120, 400_000  # to read, where they never are, or where there are many
+
+
+@dataclass
+class ModelSettings:
+    """The language models."""
+
+    n_layer: int = 2  # layers
+    n_embd: int | None = None  # width; by the size of the data: 96, 128, 192
+    epochs: int | None = None  # passes over the rows; default: until they are known
+    batch_size: int = 16  # rows in a training step
+    lr: float | None = None  # peak learning rate; default: 0.34 / width
 
 
 def learning_rate(step: int, warm_up: int, begin: float, end: float) -> float:
@@ -71,26 +84,24 @@ def train_until_known(
     return step / n_batches, loss.item()
 
 
-def train_lm(
-    config: GPTConfig, rows: list[Pair], training: Training, device: str, **bar: object
-) -> tuple[GPT, float]:
-    """Next-token cross-entropy until the rows are known: the model, and how many passes.
+def train_lm(model: GPT, rows: list[Pair], training: Training, **bar: object) -> float:
+    """Fit `model` in place by next-token cross-entropy until it knows the rows: how many passes.
 
     rows: prompts, and responses with the end of text; a question is a token of a response. The
     rest as `train_until_known`. Raises InputError where training diverges.
     """
-    torch.manual_seed(training.seed)
-    model = GPT(config).to(device)
     lengths = [len(x + y) for x, y in rows]
 
     def batch_loss(batch: list[int]) -> tuple[Tensor, int, int]:
         return next_token_loss(model, [rows[i] for i in batch])
 
     passes, loss = train_until_known(model, lengths, batch_loss, training, **bar)
-    if not loss <= 2 * math.log(config.vocab_size):  # twice that of guessing; so too if no number
+    if not loss <= 2 * math.log(
+        model.config.vocab_size
+    ):  # twice that of guessing; so too if no number
         name = bar.get("desc", "a model")
         raise InputError(f"{name}: its training diverged (loss {loss:.3g}); give a smaller --lr")
-    return model, passes
+    return passes
 
 
 def next_token_loss(model: GPT, rows: list[Pair]) -> tuple[Tensor, int, int]:

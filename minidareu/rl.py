@@ -12,9 +12,10 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum() / mask.sum()
 
 
-def token_weights(mask: Tensor, mean: str) -> Tensor:
-    """What a token counts in a mean over tokens, or over responses: (B, T) -> (B, T)."""
-    return mask if mean == "tokens" else mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+def token_weights(mask: Tensor) -> Tensor:
+    """What a token counts in a mean over the tokens of a response, then over responses, E_d E_t:
+    (B, T) -> (B, T). They can take a mask's place in every mean here."""
+    return mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def whiten(x: Tensor, mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..pretrain import train_lm
 from ..run.flags import parse
 from ..run.pool import DATA
 from ..run.prepare import make_task, prepare
-from ..run.stages import new_classifier
+from ..run.stages import new_classifier, new_gpt
 from . import peers
 from .timing import in_turn, matmul_peak, megabytes_of, ratios, seconds_of, shown
 
@@ -33,8 +33,9 @@ def default_run(device):
 
 def model_after_two_epochs(run):
     """A language model that knows how a response looks and where it ends."""
-    training = replace(run.config.training, epochs=2)
-    return train_lm(run.gpt_config, run.ended(run.train), training, run.device)[0]
+    model = new_gpt(run)
+    train_lm(model, run.ended(run.train), replace(run.config.training, epochs=2))
+    return model
 
 
 def size_of(model):
@@ -56,8 +57,8 @@ def training(device, repeats):
     for width in WIDTHS:
         config = GPTConfig(run.tokenizer.n_vocab, run.config.block_size, n_layer=2, n_embd=width)
         training = Training(1, size, lr=1e-3, seed=0)
-        ours = partial(train_lm, config, pairs, training, device=device)
         model = GPT(config).to(device)
+        ours = partial(train_lm, model, pairs, training)
         peer = peers.gpt2_of(model)
         theirs = partial(peers.train_epoch, peer, plain, 1e-3)
         own, loop = in_turn(ours, theirs, repeats)
@@ -183,7 +184,7 @@ def plus_parts(original, run, queries, repeats):
     updates = dareu_plus.unlearn(policy, task, config)
 
     def draw():
-        generate(policy, prompts, temperature=config.plus_temperature, **limits)
+        generate(policy, prompts, temperature=dareu_plus.TEMPERATURE, **limits)
 
     drawn, whole = in_turn(draw, lambda: next(updates), repeats)
     return {"generation": drawn, "whole": whole}

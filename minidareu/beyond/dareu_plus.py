@@ -29,10 +29,23 @@ from torch import Tensor
 
 from .. import rl
 from ..data import Ids, Pair, Task, shuffled_batches
-from ..dareu import Config, distillation_loss, retain_batch
+from ..dareu import DareUSettings, distillation_loss, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
 
+SOURCES = ["beyond/dareu_plus", "dareu", "data", "files", "model", "rl"]
 FLOOR = 1e-4  # smaller probabilities of a classifier are noise
+TEMPERATURE = 1.0  # of sampling
+
+
+@dataclass
+class PlusSettings(DareUSettings):
+    """DareU+, beside the batches and the reward of DareU."""
+
+    plus_updates: int = 128  # updates, each on a forget batch
+    plus_beginnings: float = 0.5  # share of the responses that begin as pi_N's would
+    plus_lr: float = 1.5e-3  # learning rate, falling to zero
+    plus_kl_coef: float = 0.03  # beta, weight of the KL to pi_N
+    plus_distill_coef: float = 4.0  # lambda_dis, weight of the distillation
 
 
 def evidence(attribution: Tensor) -> Tensor:
@@ -62,13 +75,13 @@ def position_mean(returns: Tensor, mask: Tensor) -> Tensor:
     return (returns * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1)
 
 
-def sampled_answers(original: Policy, task: Task, config: Config) -> list[Ids]:
+def sampled_answers(original: Policy, task: Task, config: PlusSettings) -> list[Ids]:
     """An answer of pi_N to each forget prompt, a batch at a time."""
     prompts = [x for x, _ in task.forget]
     answers: list[Ids] = []
     for i in range(0, len(prompts), config.forget_batch):
         part = prompts[i : i + config.forget_batch]
-        answers += original.generate(part, temperature=config.plus_temperature, **task.limits)
+        answers += original.generate(part, temperature=TEMPERATURE, **task.limits)
     return answers
 
 
@@ -98,10 +111,10 @@ class PlusLearner:
     policy: Policy  # pi
     original: Policy  # pi_N
     optimizer: torch.optim.Optimizer
-    config: Config
+    config: PlusSettings
 
 
-def make_plus_learner(policy: Policy, config: Config) -> PlusLearner:
+def make_plus_learner(policy: Policy, config: PlusSettings) -> PlusLearner:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=config.plus_lr, weight_decay=0)
     return PlusLearner(policy, policy.snapshot(), optimizer, config)
 
@@ -124,15 +137,15 @@ def update(learner: PlusLearner, task: Task, begun: list[Pair], rows: list[Pair]
     policy, original, config = learner.policy, learner.original, learner.config
     kept = retain_batch(original, rows, task, config)
     prompts, starts = [x for x, _ in begun], [x + b for x, b in begun]
-    added = policy.generate(starts, temperature=config.plus_temperature, **task.limits)
+    added = policy.generate(starts, temperature=TEMPERATURE, **task.limits)
     ended = with_end(policy, starts, added, **task.limits)
     batch = pack(prompts, [b + y for (_, b), y in zip(begun, ended, strict=True)], policy.device)
     n_given = torch.tensor([[len(b)] for _, b in begun], device=policy.device)
     mask = batch.mask * (torch.arange(batch.mask.size(1), device=policy.device) >= n_given)
-    logp_all = log_probs(policy, batch, config.plus_temperature)
+    logp_all = log_probs(policy, batch, TEMPERATURE)
     logp = chosen(logp_all, batch)
     with torch.no_grad():
-        original_logp_all = log_probs(original, batch, config.plus_temperature)
+        original_logp_all = log_probs(original, batch, TEMPERATURE)
         log_ratio = (logp - chosen(original_logp_all, batch)) * mask
         assert task.attribute_forget, "DareU+ needs an attribution"
         attribution = read_attribution(task.attribute_forget, begun, added, mask.size(1))
@@ -141,17 +154,29 @@ def update(learner: PlusLearner, task: Task, begun: list[Pair], rows: list[Pair]
     distillation = distillation_loss(policy, kept)
     loss = rl.reinforce_loss(logp, advantages, mask)
     norm = descend(learner.optimizer, loss + config.plus_distill_coef * distillation)
-    of_tokens = {"kl": rl.kl(logp_all.detach(), original_logp_all)}
-    of_tokens["entropy"] = rl.entropy(logp_all.detach())
-    figures = {name: rl.masked_mean(x, mask).item() for name, x in of_tokens.items()}
-    figures |= {"reward": returns[:, 0].mean().item(), "length": batch.mask.sum(1).mean().item()}
-    figures |= {"attribution": attribution[:, -1].mean().item(), "clip_fraction": 0.0}
-    figures |= {"gradient_norm": norm, "distillation": distillation.item()}
-    made = {"returns": returns, "advantages": advantages}
-    return Update(batch, mask, logp.detach(), attribution, figures=figures, **made)
+    kl = rl.kl(logp_all.detach(), original_logp_all)
+    figures = {
+        "reward": returns[:, 0].mean().item(),
+        "kl": rl.masked_mean(kl, mask).item(),
+        "entropy": rl.masked_mean(rl.entropy(logp_all.detach()), mask).item(),
+        "attribution": attribution[:, -1].mean().item(),
+        "length": batch.mask.sum(dim=1).mean().item(),
+        "clip_fraction": 0.0,
+        "gradient_norm": norm,
+        "distillation": distillation.item(),
+    }
+    return Update(
+        batch=batch,
+        mask=mask,
+        logp=logp.detach(),
+        attribution=attribution,
+        returns=returns,
+        advantages=advantages,
+        figures=figures,
+    )
 
 
-def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: PlusSettings) -> Iterator[dict]:
     """Make `policy`, the original model, forget, in place. Yields a dict of figures an update."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
@@ -165,5 +190,6 @@ def unlearn(policy: Policy, task: Task, config: Config) -> Iterator[dict]:
         if not batches:  # all prompts once in random order, then again
             batches = shuffled_batches(pairs, config.forget_batch, rng)
         begun = [(x, beginning(y, config.plus_beginnings, rng)) for x, y in batches.pop(0)]
-        rows = rng.sample(task.retain, min(config.plus_retain_batch, len(task.retain)))
-        yield {"step": step, **update(learner, task, begun, rows).figures}
+        rows = rng.sample(task.retain, min(config.retain_batch, len(task.retain)))
+        figures = update(learner, task, begun, rows).figures
+        yield {"step": step, "steps": config.plus_updates, **figures}

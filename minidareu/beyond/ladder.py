@@ -18,9 +18,9 @@ from pathlib import Path
 from ..files import InputError, write_json, write_text
 from ..report.markdown import spread, table
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
-from ..run.flags import CONTROLS
 from ..run.pool import folder_of, run_variants
 from .attacks import prefix
+from .controls import CONTROLS
 from .finished import open_evaluator
 
 DAREU, PLUS = ["--methods", "dareu"], ["--methods", "dareu_plus"]

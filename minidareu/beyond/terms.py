@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -19,6 +20,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import ConstantLR
 
 from .. import attribution, dareu, rl
 from ..files import write_json, write_text
@@ -26,12 +28,11 @@ from ..metrics import overall_score
 from ..report.markdown import spread, table
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
 from ..run.prepare import make_task
-from ..run.pool import ROOT, folder_of, run_variants, side_by_side
-from ..run.source import source_digest
-from ..run.stages import new_classifier, stage, stage_key
+from ..run.pool import ROOT, folder_of, kept_json, run_variants, side_by_side
+from ..run.stages import new_classifier
 from ..scores.evaluation import evaluate
+from .controls import controlled
 from .finished import open_evaluator
-from .rewards import dareu_attribution
 
 NAMED = ["--data", ROOT / "data/named/named.jsonl"]
 ADDED = [*NAMED, "--attribution", "added"]
@@ -64,6 +65,11 @@ def last_token_loss(classifier, idx: Tensor, owner: Tensor) -> tuple[Tensor, int
     return F.cross_entropy(logits, owner), n_right, len(idx)
 
 
+def constant_rate(optimizer: torch.optim.Optimizer, *others: object, **more: object) -> ConstantLR:
+    """A learning rate that does not fall."""
+    return ConstantLR(optimizer, factor=1.0)
+
+
 @dataclass
 class Patch:
     """A function in the place of one of DareU's own."""
@@ -86,7 +92,7 @@ class Change:
 NO_OBJECTIVE = Patch(rl, "ppo_loss", no_objective)
 VALUE_THROUGH_POLICY = Patch(dareu, "value", value_through_policy)
 LAST_TOKEN = Patch(attribution, "owner_loss", last_token_loss)
-
+CONSTANT_RATE = Patch(dareu, "LinearLR", constant_rate)
 
 CHANGES = {
     "without J": Change(patches=[NO_OBJECTIVE]),
@@ -99,7 +105,8 @@ CHANGES = {
     "without L_dis": Change({"distill_coef": 0.0}),
     "V on the policy": Change(patches=[VALUE_THROUGH_POLICY]),
     "classifier of the last token": Change(patches=[LAST_TOKEN], trains_classifier=True),
-    "twice the updates, constant rate": Change({"rl_schedule": "constant"}, twice_the_updates=True),
+    "twice the updates": Change(twice_the_updates=True),
+    "twice the updates, constant rate": Change(patches=[CONSTANT_RATE], twice_the_updates=True),
 }
 
 
@@ -119,17 +126,18 @@ def forget_again(folder: Path, label: str) -> dict[str, float | None]:
             classifier = new_classifier(run)
             training = run.config.classifier_training
             attribution.train_classifier(classifier, run.labelled(run.train), training)
-        task = make_task(run, dareu_attribution(run, classifier))
+        attribute = partial(attribution.prefix_attribution, classifier)
+        task = make_task(run, controlled(attribute, run.config.reward))
         for _ in dareu.unlearn(policy, task, run.config):
             pass
     retrained = evaluate(models["retrained"], evaluator)
     return evaluate(policy, evaluator, retrained).scores
 
 
-def kept_scores(folder: Path, label: str, key: str) -> dict[str, float | None]:
-    """The scores of `forget_again`, kept beside the run's folder."""
-    path = folder.with_name(f"{folder.name}-{list(CHANGES).index(label)}.pt")
-    return stage(path, key, lambda: {"scores": forget_again(folder, label)})["scores"]
+def kept_scores(folder: Path, label: str, keys: dict) -> dict[str, float | None]:
+    """The scores of `forget_again`, kept beside the run's folder. keys: of the run's models."""
+    path = folder.with_name(f"{folder.name}-{list(CHANGES).index(label)}.json")
+    return kept_json(path, f"{label} {keys}", partial(forget_again, folder, label))
 
 
 def columns_of(scores: dict, retrained: dict) -> dict[str, float]:
@@ -165,12 +173,11 @@ def main(argv=None):
             models = results[label, seed]["models"]
             rows[label].append(columns_of(models["dareu"], models["retrained"]))
     jobs = {}
-    source = source_digest(forget_again)
     for seed in args.seeds:
         keys = results["all of it", seed]["keys"]
         for label in CHANGES:
-            key = stage_key(label, keys, source)
-            jobs[label, seed] = (kept_scores, folder_of(args.out, "all of it", seed), label, key)
+            folder = folder_of(args.out, "all of it", seed)
+            jobs[label, seed] = (kept_scores, folder, label, keys)
     found = dict(side_by_side(jobs, args.workers))
     for label, seed in jobs:
         retrained = results["all of it", seed]["models"]["retrained"]

@@ -12,6 +12,7 @@ by its own policy and makes one update. Nothing is written.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,14 +20,14 @@ from torch import Tensor
 
 from .. import dareu
 from ..beyond import dareu_plus
+from ..attribution import forget_attribution, prefix_attribution
+from ..beyond.controls import CONTROLS, controlled
 from ..beyond.finished import open_finished
-from ..beyond.rewards import dareu_attribution, plus_attribution
 from ..data import Pair
 from ..files import InputError
 from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
 from ..run.cli import make_parser, run_main
-from ..run.flags import CONTROLS
 from ..run.prepare import Run, make_task, pick_device
 
 WHY_DAREU = (
@@ -95,7 +96,7 @@ def explain_dareu(
     ro = roll_out([queries[0], *rng.sample(queries[1:], size - 1)])
     T = int(ro.batch.mask[0].sum())
     ends = dareu.slice_ends(T, T if config.reward == "token" else config.slices)
-    before = probabilities(policy, ro.batch, config.temperature_of_ratio, T)
+    before = probabilities(policy, ro.batch, config.temperature, T)
     update(ro)
     score_title = "last chi" if config.reward == "sequence" else "prefix mean"
     columns = {
@@ -103,13 +104,13 @@ def explain_dareu(
         "pi": before,
         "KL": ro.kl[0, :T],
         "DA": ro.attribution[0, ends],
-        "chi": dareu.transform(ro.attribution[0, ends], config.c_seg, config.chi_eps),
+        "chi": dareu.transform(ro.attribution[0, ends], config.c_seg),
         score_title: ro.rewards[0, :T] + config.kl_coef * ro.kl[0, :T],
         "reward": ro.rewards[0, :T],
         "return": ro.returns[0, :T],
         "V": ro.values[0, :T],
         "advantage": ro.advantages[0, :T],
-        "pi after": probabilities(policy, ro.batch, config.temperature_of_ratio, T),
+        "pi after": probabilities(policy, ro.batch, config.temperature, T),
     }
     ratio = columns["pi after"] / columns["pi_old"]
     columns["clipped"] = ((ratio - 1).abs() > config.clip).float()
@@ -132,7 +133,7 @@ def explain_plus(
     learner = dareu_plus.make_plus_learner(original.snapshot().requires_grad_(True), config)
     size = min(config.forget_batch, len(queries))
     begun: list[Pair] = [(x, []) for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
-    rows = rng.sample(retain, min(config.plus_retain_batch, len(retain)))
+    rows = rng.sample(retain, min(config.retain_batch, len(retain)))
     done = dareu_plus.update(learner, make_task(run, None, attribute), begun, rows)
     T = int(done.batch.mask[0].sum())
     columns = {
@@ -140,7 +141,7 @@ def explain_plus(
         "attribution": done.attribution[0, 1 : T + 1],
         "return": done.returns[0, :T],
         "advantage": done.advantages[0, :T],
-        "pi after": probabilities(learner.policy, done.batch, config.plus_temperature, T),
+        "pi after": probabilities(learner.policy, done.batch, dareu_plus.TEMPERATURE, T),
     }
     return Explained(done.batch.response[0, :T].tolist(), columns)
 
@@ -194,17 +195,19 @@ def main(argv=None):
     parser.add_argument("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
     args = parser.parse_args(argv)
     run, models, classifier = open_finished(args.run, pick_device(args.device))
-    original, reward = models["original"], run.config.control or run.config.reward
+    original, reward = models["original"], run.config.reward
     queries = forget_queries(run, args.prompt)
     print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
-    attribute = dareu_attribution(run, classifier)
+    attribute = controlled(partial(prefix_attribution, classifier), reward)
     explained = explain_dareu(run, original, attribute, queries)
     if reward in CONTROLS:
         print(f"The reward of this run is a control, {reward}: DA is not the classifier's.\n")
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)
     print_words(run, explained, WHY_DAREU)
-    attribute = plus_attribution(run, classifier)
+    owners = run.forget_owners
+    attribute = partial(forget_attribution, classifier, forget_owners=owners)
+    attribute = controlled(attribute, reward)
     explained = explain_plus(run, original, attribute, queries)
     print("\nDareU+: before and after one update\n")
     print_table(run, explained)

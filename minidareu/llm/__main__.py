@@ -8,26 +8,28 @@ A name that is no folder is fetched from the hub. The flags of train.py may be g
 of the small GPT; the defaults are the paper's (App. E.1) where it says one.
 """
 
+import copy
 import sys
 import tempfile
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
+from ..attribution import forget_attribution, prefix_attribution, train_classifier
+from ..beyond.controls import controlled
 from ..files import InputError, write_json
+from ..report.printed import SHOWN, print_data, print_outcome, print_samples
+from ..report.written import write_results
 from ..run.cli import make_parser, run_main
-from ..run.flags import flags_of, parse
-from ..run.folder import LLM_FILE
-from ..run.pool import ROOT
-from ..run.prepare import prepare
-from ..run.source import source_digest
-from ..run.stages import open_folder, stage_key
+from ..run.flags import parse
+from ..run.folder import LLM_FILE, open_folder
+from ..run.methods import chosen_methods
+from ..run.prepare import make_task, prepare
+from ..run.stages import fitted, kept_updates, new_classifier
+from ..scores.evaluation import evaluate_fully, make_evaluator
 from .loading import load_policy, load_tokenizer, read_model
 from .processes import process
-from .tuning import tuned_model
-
-sys.path.insert(0, str(ROOT))  # train.py is no part of the package
-from train import unlearn_and_measure  # noqa: E402
+from .tuning import fine_tune
 
 # The paper's (App. E.1), then what it does not say: |B_r|, DareU+'s learning rate, no curve.
 DEFAULTS = ["--epochs", "5", "--batch-size", "16", "--lr", "1.5e-4", "--rl-lr", "1.5e-4"]
@@ -57,42 +59,18 @@ def read_flags(argv):
         raise InputError("--lora-rank, --lora-dropout: give at least 0, and for dropout below 1")
     if options.lora_rank == 0 and (options.merge or process().num_processes > 1):
         raise InputError("--lora-rank 0: has no adapters to merge, and wants one process")
-    others = [config.second_retrained, config.from_run]
-    if "scrn" in config.methods.split(",") or any(others):
-        flags = "--methods scrn, --second-retrained, --from"
-        raise InputError(f"{flags}: for the small GPT alone; leave it out")
+    if "scrn" in config.methods.split(",") or config.from_run:
+        raise InputError("--methods scrn, --from: for the small GPT alone; leave it out")
     return options, config
 
 
-def language_models(run, options, policies):
-    """{stage: (key, function, *arguments)} of the models that read texts, as in train.py."""
-    rows, stages = {"original": run.train}, {}
-    settings = {name: value for name, value in vars(options).items() if name != "merge"}
-    if run.config.retrained:
-        rows["retrained"] = run.split.retain
-    for name, part in rows.items():
-        pairs, flags = run.ended(part), flags_of(run.config, ["data", "model"])
-        key = stage_key([settings, flags, pairs], source_digest(tuned_model, load_policy))
-        base, given = name if name in policies else "original", getattr(options, name)
-        rest = ([] if given else pairs, run.config.training)
-        stages[name] = (key, tuned_model, policies[base], base, *rest)
-    return stages
-
-
-def model_of(policies, run, state):
-    """The model of a stage: an adapter of its own, frozen."""
-    model = policies[state.get("base", "original")].snapshot()
-    model.load_state_dict(state["model"])
-    return model
-
-
-def write_adapters(run, options, states, start):
+def write_adapters(run, options, models, start):
     """A folder for each model, as peft writes its adapter; on request whole models too."""
-    for name, state in states.items():
-        if options.lora_rank == 0 or "model" not in state or getattr(options, name, None):
-            continue  # a classifier, or somebody else's model
-        model = start.copy(trains=False, name=name)
-        model.load_state_dict(state["model"])
+    for name, model in models.items():
+        if options.lora_rank == 0 or getattr(options, name, None):
+            continue  # somebody else's model
+        adapter = start.copy(trains=False, name=name)
+        adapter.load_state_dict(model.state_dict())
         how = {"selected_adapters": [name], "save_embedding_layers": False}
         start.base.peft.save_pretrained(str(run.folder), **how)
         if options.merge:
@@ -101,23 +79,73 @@ def write_adapters(run, options, states, start):
             run.tokenizer.tokenizer.save_pretrained(str(run.folder / f"{name}-merged"))
 
 
-def main(argv=None):
-    options, config = read_flags(argv)
-    place, first = options.original or options.model, process().is_main_process
+def prepare_run(options, config):
+    """The run, and the model that it begins with. Raises InputError."""
+    place = options.original or options.model
     run = prepare(config, load_tokenizer(place, options.chat))
-    run.workers = 1
+    run.facts = {name: value for name, value in vars(options).items() if name != "merge"}
     if process().num_processes > 1:
         run.device = str(process().device)
-    if not first:  # the others work in a folder that is thrown away
+    if not process().is_main_process:  # the others work in a folder that is thrown away
         run.config.reuse, run.folder = config.reuse or str(run.folder), Path(tempfile.mkdtemp())
-    places = {"original": place, "retrained": options.retrained}
-    policies = {name: load_policy(at, run, options) for name, at in places.items() if at}
-    stages = language_models(run, options, policies)
-    with open_folder(run), redirect_stdout(sys.stdout if first else None):
-        states = unlearn_and_measure(run, {}, stages, partial(model_of, policies))
+    return run, load_policy(place, run, options)
+
+
+def tuned(run, name, start, records):
+    """A copy of a model that was fine-tuned on records, or, without any, as it is."""
+    rows = run.ended(records)
+    policy = copy.deepcopy(start)
+    return fitted(run, name, policy, fine_tune, rows, run.config.training).snapshot()
+
+
+def main(argv=None):
+    options, config = read_flags(argv)
+    methods = chosen_methods(config)
+    run, start = prepare_run(options, config)
+    first = process().is_main_process
+    in_folder = open_folder(run.folder, run.identity, config.overwrite)
+    with in_folder, redirect_stdout(sys.stdout if first else None):
+        print_data(run)
+        original = tuned(run, "original", start, [] if options.original else run.train)
+        models, gold = {"original": original}, None
+        if options.retrained:
+            other = load_policy(options.retrained, run, options)
+            models["retrained"] = tuned(run, "retrained", other, [])
+        elif config.retrained:
+            models["retrained"] = tuned(run, "retrained", start, run.split.retain)
+        rows, training = run.labelled(run.train), config.classifier_training
+        untrained = new_classifier(run)
+        classifier = fitted(run, "classifier", untrained, train_classifier, rows, training)
+        classifier.requires_grad_(False)
+
+        evaluator, evaluations = make_evaluator(run, models, classifier), {}
+        if config.retrained:
+            gold = evaluate_fully(models["retrained"], evaluator)
+        evaluations["original"] = evaluate_fully(original, evaluator, gold)
+        if config.retrained:
+            evaluations["retrained"] = gold
+
+        owners = run.forget_owners
+        attribute = partial(prefix_attribution, classifier)
+        attribute_forget = partial(forget_attribution, classifier, forget_owners=owners)
+        task = make_task(
+            run, controlled(attribute, config.reward), controlled(attribute_forget, config.reward)
+        )
+        log = []
+        for name, unlearn in methods.items():
+            policy = copy.deepcopy(original)
+            for figures in kept_updates(run, name, policy, unlearn, task):
+                log.append({"method": name, **figures})
+            models[name] = policy.snapshot()
+            evaluations[name] = evaluate_fully(models[name], evaluator, gold)
+            log[-1]["scores"] = {key: evaluations[name].scores[key] for key in SHOWN}
+
+        write_results(run, evaluator, evaluations, log)
+        print_outcome(evaluations, config.all_scores)
+        print_samples(run, evaluations)
         write_json(run.folder / LLM_FILE, vars(options))
         if first:
-            write_adapters(run, options, states, policies["original"])
+            write_adapters(run, options, models, start)
 
 
 if __name__ == "__main__":

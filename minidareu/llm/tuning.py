@@ -1,6 +1,5 @@
-"""Fine-tuning of a pretrained model, and its models as the stages of a run."""
+"""Fine-tuning of a pretrained model."""
 
-import copy
 import random
 
 import torch
@@ -9,13 +8,17 @@ from tqdm import tqdm
 from ..baselines import cross_entropy
 from ..data import Pair, batches
 from ..model import Training, descend, pack
-from ..run.stages import timed
 from .policy import LLM
 
 
-def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> None:
+SOURCES = ["baselines", "data", "files", "model", "rl"]
+SOURCES += [f"llm/{name}" for name in ("loading", "policy", "processes", "tuning")]
+
+
+def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:
     """Fit `policy` in place to responses, end of text included, after their prompts: the mean of
     -log p over their tokens, by AdamW, whose rate falls to zero in a line. bar: keywords of tqdm.
+    Returns the passes; without rows, none.
     """
     torch.manual_seed(training.seed)
     rng, lengths = random.Random(training.seed), [len(x) + len(y) for x, y in rows]
@@ -28,16 +31,4 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> None:
         prompts, responses = [rows[i][0] for i in batch], [rows[i][1] for i in batch]
         descend(optimizer, cross_entropy(policy, pack(prompts, responses, policy.device)))
     policy.base.dropout = False
-
-
-def tuned_model(policy: LLM, base: str, rows: list[Pair], training: Training, bar: dict) -> dict:
-    """A checkpoint of a model that was fine-tuned on rows, or, without rows, as it is. `policy`
-    stays what it was. base: the name of the weights that the adapter is on."""
-
-    def make():
-        model = copy.deepcopy(policy)
-        if rows:
-            fine_tune(model, rows, training, **bar)
-        return {"model": model.state_dict(), "base": base, "passes": training.epochs}
-
-    return timed(make)
+    return n_passes if rows else 0

@@ -32,7 +32,7 @@ from ..model import pack, response_hidden
 from ..pretrain import train_lm
 from ..run.pool import Job, run as run_job
 from ..run.prepare import make_task
-from ..run.stages import new_classifier
+from ..run.stages import new_classifier, new_gpt
 from ..scores.chunks import generate_in_chunks
 from ..scores.evaluation import evaluate
 from ..scores.judge import Judge
@@ -150,7 +150,10 @@ def compare_functions(case):
     run, models, evaluator = open_evaluator(folder, "cpu")
     original, rows = models["original"], run.ended(run.train)
     training = replace(run.config.training, seed=case.seed + 1)
-    other, _ = train_lm(run.gpt_config, rows, training, run.device)
+    run.config.seed += 1
+    other = new_gpt(run)
+    train_lm(other, rows, training)
+    run.config.seed -= 1
     functions = train_functions(run, original, case.seed)
     held_out = train_functions(run, other.requires_grad_(False), case.seed + 1)
 

@@ -1,15 +1,13 @@
 """Tables and figures that take more than the scores of runs: which function measures each."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from ..files import write_json
-from ..run.pool import source_of_all_code
+from ..run.pool import kept_json
 from . import functions, objective, robustness
 
 
@@ -116,16 +114,7 @@ MEASURED = {
 def measure(function, case, path):
     """What a function measures for a Case, from its file unless something has changed since."""
     torch.set_num_threads(1)
-    own_source = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     results = [folder / "results.json" for folder in case.folders.values()]
-    facts = [own_source, source_of_all_code().encode(), str(case).encode(), case.data.read_bytes()]
-    facts += [file.read_bytes() for file in results]
-    key = hashlib.sha256(b"".join(facts)).hexdigest()
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["key"] == key:
-            return kept["found"]
-    found = function(case)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"key": key, "found": found})
-    return found
+    files = [case.data, *results]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return kept_json(path, f"{case} {digests}", lambda: function(case))

@@ -91,7 +91,7 @@ def one_reward(case):
     owners = [run.split.owners.index(forget[0].owner)]
     attribution = prefix_attribution(evaluator.classifier, prompts, ids, owners)
     attribution = torch.cat([attribution, attribution[:, -1:]], dim=1)[:, : len(y) + 1]
-    scores = dareu.transform(attribution, c.c_seg, c.chi_eps)[0]
+    scores = dareu.transform(attribution, c.c_seg)[0]
     zero, length = torch.zeros(1, len(y)), torch.tensor([len(y)])
     rewards = dareu.token_rewards(attribution, zero, length, slices=c.slices, kl_coef=0.0)[0]
     rows = {}

@@ -1,10 +1,11 @@
 """The search of settings that the paper does not give, on seeds of their own.
 
-DareU, DareU+ and SCRN: stage by stage, each with what the stages before have chosen. The loss-based
-methods: learning rate and passes, over D_F, or over D_R for fine-tuning on it alone. Each seed forgets another number of the authors, so that what is
-chosen has to serve all. A cell's score is `overall_score`, which sees facts and language beside
-ToW; the highest mean is taken. Where the paper gives a value, another is taken only if it gains
-more than the seeds differ among themselves.
+DareU, REINFORCE, DareU+ and SCRN: stage by stage, each with what the stages before have chosen. The
+loss-based methods: learning rate and passes, over D_F, or over D_R for fine-tuning on it alone.
+Each seed forgets another number of the authors, so that what is chosen has to serve all. A cell's
+score is `overall_score`, which sees facts and language beside ToW; the highest mean is taken. Where
+the paper gives a value, another is taken only if it gains more than the seeds differ among
+themselves.
 """
 
 import itertools
@@ -39,7 +40,6 @@ STAGES = {
         grid({"--gae-lambda": [1.0, 0.95]}),
         grid({"--gamma": [0.8, 0.9, 0.95, 0.99]}),
         grid({"--whiten": ["advantages", "none"]}),
-        grid({"--value-lr": [3e-3, 1e-2, 3e-2]}),
         grid({"--retain-batch": [16, 32, 64]}),
         grid({"--kl-coef": [0.1, 0.3]}),
         grid({"--distill-coef": [2.0, 4.0]}),
@@ -47,10 +47,9 @@ STAGES = {
     "dareu_plus": [
         grid({"--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
         grid({"--plus-kl-coef": [0.01, 0.03, 0.1]}),
-        grid({"--plus-retain-batch": [16, 32]}),
         grid({"--plus-updates": [64, 128]}),
     ],
-    "scrn": [grid({"--scrn-lr": [1e-2, 1e-1, 3e-1, 1.0]})],
+    "scrn": [grid({"--baseline-lr": [1e-2, 1e-1, 3e-1, 1.0]})],
 }
 PAPERS_VALUES = {"--ppo-steps": 20, "--gae-lambda": 1.0, "--kl-coef": 0.1, "--distill-coef": 2.0}
 

@@ -1,6 +1,7 @@
 """What a run writes."""
 
 import platform
+import time
 from dataclasses import asdict
 
 import numpy
@@ -8,6 +9,7 @@ import tiktoken
 import torch
 
 from ..files import find, write_json, write_lines
+from ..scores.chunks import owner_accuracy
 from ..run.folder import FIGURE, LOG, PATH_FLAGS, RESULTS, SAMPLES
 from .details import N_RETAIN, describe, spread_rows
 from .page import write_report
@@ -48,7 +50,20 @@ def attribution_by_owner(run, evaluation):
     return {name: sum(values) / len(values) for name, values in by_owner.items()}
 
 
-def write_results(run, evaluator, evaluations, log, *, keys, costs, accuracy):
+def costs(run):
+    """{"seconds": {stage: value}, ...} of a run's stages."""
+    found = {title: {} for title in ("seconds", "memory", "passes", "keys")}
+    for name, stage in run.stages.items():
+        found["seconds"][name], found["memory"][name] = stage["seconds"], stage["memory"]
+        found["keys"][name] = stage["key"]
+        if "passes" in stage:
+            found["passes"][name] = stage["passes"]
+    kept = sum(stage["seconds"] for stage in run.stages.values() if stage["kept"])
+    found["seconds"]["total"] = time.perf_counter() - run.began + kept
+    return found
+
+
+def write_results(run, evaluator, evaluations, log):
     """results.json, log.jsonl, samples.jsonl, and figure.png where matplotlib is there."""
     scores = {name: evaluation.scores for name, evaluation in evaluations.items()}
     versions = {"python": platform.python_version()}
@@ -65,14 +80,13 @@ def write_results(run, evaluator, evaluations, log, *, keys, costs, accuracy):
         "config": asdict(run.config),
         "paths": {flag: str(find(path).resolve()) for flag, path in paths.items() if path},
         "versions": versions,
-        "classifier_accuracy": accuracy,
+        "classifier_accuracy": owner_accuracy(evaluator.classifier, run.labelled(run.split.test)),
         "models": scores,
         "ceiling": ceiling(evaluations),
         "warnings": run_warnings(evaluations),
         "attribution_by_owner": by_owner,
         "retain_samples": {name: retain_rows(e, evaluator) for name, e in evaluations.items()},
-        **costs,
-        "keys": keys,
+        **costs(run),
     }
     details = {name: describe(e.responses, evaluator) for name, e in evaluations.items()}
     write_lines(run.folder / LOG, log)

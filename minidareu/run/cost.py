@@ -44,7 +44,7 @@ def forward_rows(config, n_forget, n_retain, passes):
     steps = batches * c["ppo_steps"]
     drawn = 3 * n_forget + batches * c["retain_batch"]  # a response, its log-probabilities twice
     learned = 3 * steps * (c["forget_batch"] + c["retain_batch"])
-    plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["plus_retain_batch"]
+    plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["retain_batch"]
     return {
         "retrained": 3 * passes * n_retain,
         "dareu": c["data_epochs"] * (drawn + learned),

@@ -1,9 +1,14 @@
-"""A run's folder: the names of its files, and what it says of itself."""
+"""A run's folder: its lock, its files, and what it says of itself."""
 
+import io
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..files import InputError
+import torch
+from filelock import FileLock, Timeout
+
+from ..files import InputError, is_temporary, write, write_json
 from .flags import Config
 
 IDENTITY = "experiment.json"
@@ -13,9 +18,8 @@ SAMPLES = "samples.jsonl"
 FIGURE = "figure.png"
 LOCK = ".lock"
 REPORT = "report.html"
-TOKENIZER = "tokenizer.json"
 LLM_FILE = "llm.json"  # of a run on a pretrained model: its own options
-FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, TOKENIZER, LLM_FILE]
+FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, LLM_FILE]
 FILES += ["audit.json", "audit.md", "attacks.png"]
 PATH_FLAGS = ("data", "from_run", "reuse")
 
@@ -54,3 +58,94 @@ def read_identity(folder: str | Path) -> dict:
         raise InputError(
             f"{path}: not there, or not of a run; name the --out folder of one"
         ) from None
+
+
+@contextmanager
+def open_folder(folder: Path, identity: dict, overwrite: bool):
+    """Make a run's folder, or enter the one that holds the same experiment, and lock it.
+
+    Raises InputError, as where another run is at work in it.
+    """
+    lock = FileLock(folder / LOCK)
+    check_folder(folder, identity, overwrite)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"--out {folder}: another run is at work in it; wait for its end, or choose another "
+            "folder"
+        ) from None
+    except OSError as e:
+        raise InputError(f"--out {folder}: {e}; choose a folder that can be written") from None
+    try:
+        check_folder(folder, identity, overwrite)  # again: another run may have been quicker
+        old = [path for path in folder.iterdir() if is_temporary(path)]  # of a run that was killed
+        if overwrite:
+            old += [folder / name for name in FILES]
+            old += [path for path in folder.glob("*.pt") if is_checkpoint(path)]
+        for path in old:
+            path.unlink(missing_ok=True)
+        write_json(folder / IDENTITY, identity)
+        yield
+    finally:
+        lock.release()
+
+
+def check_folder(folder: Path, identity: dict, overwrite: bool) -> None:
+    """Raise InputError where a folder holds anything but the same experiment."""
+    mark = folder / IDENTITY
+    if overwrite:
+        foreign = [name for name in FILES if (folder / name).exists() and not mark.exists()]
+        if foreign:
+            raise InputError(
+                f"--out {folder}: holds {foreign[0]}, which is not of a run; choose another folder"
+            )
+        return
+    try:
+        files = folder.iterdir() if folder.exists() else []
+        others = [path for path in files if path.name != LOCK and not is_temporary(path)]
+        if others and json.loads(mark.read_text(encoding="utf-8")) != identity:
+            raise InputError(
+                f"--out {folder}: holds another experiment (data, forget owners or seed); "
+                "choose another folder, or add --overwrite"
+            )
+    except (OSError, json.JSONDecodeError) as e:
+        reason = "holds files that are not of a run" if isinstance(e, FileNotFoundError) else e
+        raise InputError(
+            f"--out {folder}: {reason}; choose another folder, or add --overwrite to one that can "
+            "be written"
+        ) from None
+
+
+def write_checkpoint(path: Path, state: dict) -> None:
+    whole = io.BytesIO()  # so that a full disk is an OSError; torch.save raises its own
+    torch.save(state, whole)
+    write(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+
+
+def read_checkpoint(path: Path) -> dict | None:
+    """A checkpoint of ours; None where there is none. Nothing in the file is run.
+
+    Raises InputError for one that is cut short or foreign.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load raises a dozen kinds
+        state = None
+    if not isinstance(state, dict) or not {"key", "seconds"} <= state.keys():
+        raise InputError(
+            f"{path}: cut short, or not a checkpoint of this program; "
+            "delete it, or put back what was there"
+        )
+    return state
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of ours."""
+    try:
+        return read_checkpoint(path) is not None
+    except InputError:
+        return False

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -19,8 +19,7 @@ from threading import Event, RLock
 import torch
 from tqdm import tqdm
 
-from ..files import InputError, write_text
-from .source import source_files
+from ..files import InputError, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data/authors/authors.jsonl"
@@ -35,12 +34,10 @@ class Job:
     reuse: Path | None = None  # a run of the same seed, for the models that it has trained
 
 
-def source_of_all_code():
-    """A digest of all source that a run goes through: an edit makes every run anew.
-
-    The stages of a run that the edit does not touch are kept by the run itself.
-    """
-    files = sorted(set(source_files("train", ROOT / "train.py").values()))
+def source_of_all_code() -> str:
+    """A digest of all source: an edit makes every run anew. The stages of a run that the edit does
+    not touch are kept by the run itself."""
+    files = [ROOT / "train.py", *sorted((ROOT / "minidareu").rglob("*.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -141,24 +138,11 @@ def allowed_cpus() -> int:
 
 
 def begin_worker(threads: int) -> None:
-    """A worker's own threads; Ctrl-C is its parent's, which ends it."""
+    """A worker says nothing, and has threads of its own. Ctrl-C is its parent's, which ends it."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
-
-
-@contextmanager
-def hidden_script():
-    """Workers import what they run, not the script that began them: it may have no guard."""
-    main = sys.modules["__main__"]
-    file, spec = main.__dict__.pop("__file__", None), main.__spec__
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
 
 
 def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
@@ -172,10 +156,8 @@ def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
         return
     context, threads = get_context("spawn"), (threads_each(workers),)
     with ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool:
-        own = any(function.__module__ == "__main__" for function, *_ in jobs.values())
         try:
-            with nullcontext() if own else hidden_script():
-                futures = {pool.submit(*job): name for name, job in jobs.items()}
+            futures = {pool.submit(*job): name for name, job in jobs.items()}
             for future in as_they_end(futures):
                 yield futures[future], future.result()
         except InputError:
@@ -186,6 +168,19 @@ def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def kept_json(path: Path, facts: str, make: Callable[[], dict]) -> dict:
+    """What `make` returns, a JSON value; from `path` while facts and source stay the same."""
+    key = hashlib.sha256((facts + source_of_all_code()).encode()).hexdigest()
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["key"] == key:
+            return kept["found"]
+    found = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"key": key, "found": found})
+    return found
 
 
 def folder_of(out: Path, label: str, seed: int) -> Path:

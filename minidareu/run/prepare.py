@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import astuple, dataclass, field, fields, replace
+import time
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 import tiktoken
@@ -15,14 +16,14 @@ from ..data import Ids, Labelled, Pair, Record, Split, Task, encode, encode_prom
 from ..data import load_records, prompt_text, response_text
 from ..files import InputError, find
 from ..model import GPTConfig
-from .flags import Config, flag_name
+from ..attribution import ClassifierSettings
+from ..pretrain import ModelSettings
+from ..tokenizer import train_tokenizer
+from .flags import OWNERS, Config, DataSettings, comments, flag_name, size_rule
 from .folder import IDENTITY, LLM_FILE, read_config, read_identity, read_keys
 from .requests import pick_requests, split_requests
-from .defaults import size_rule
-from .vocabulary import make_tokenizer
 
-TRAINING = ("data", "model", "classifier")  # stages whose flags --from takes over
-OWNER_FLAGS = ("forget", "n_forget", "forget_fraction")
+TRAINING = (DataSettings, ModelSettings, ClassifierSettings)  # what --from takes over
 
 
 @dataclass
@@ -37,13 +38,14 @@ class Run:
     train: list[Record]  # D_N: forget and retain set, in the order of the file
     request: list[Record]  # the forget rows of this run's own request; all, but after --from
     tokenizer: tiktoken.Encoding
-    tokenizer_key: str | None  # None for one that is not trained
     pairs: dict[Record, Pair]  # prompt and response of each, as ids
     gpt_config: GPTConfig
     limits: dict  # max_new_tokens and eos_id of a response
     forget_owners: list[int]  # indices
     keys: dict[str, str | None] = field(default_factory=dict)  # of a finished run's stages
-    workers: int | None = None  # processes that train side by side; None: as many as serve
+    facts: dict = field(default_factory=dict)  # what all models depend on beside their weights
+    stages: dict[str, dict] = field(default_factory=dict)  # what each has cost so far
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def methods(self) -> list[str]:
@@ -58,10 +60,6 @@ class Run:
         """Where the checkpoint of a stage is."""
         return self.folder / f"{name}.pt"
 
-    def earlier_path(self, name: str) -> Path:
-        """The same in the run that --from names."""
-        return Path(self.config.from_run or "") / f"{name}.pt"
-
     def ended(self, records: list[Record]) -> list[Pair]:
         """What a language model is trained on: prompts, and references with their end of text."""
         return [(x, y + [self.limits["eos_id"]]) for x, y in self.references(records)]
@@ -69,10 +67,8 @@ class Run:
     def labelled(self, records: list[Record]) -> Labelled:
         """What a classifier is trained on."""
         owners = [self.split.owners.index(r.owner) for r in records]
-        prompts, responses = (
-            [self.pairs[r][0] for r in records],
-            [self.pairs[r][1] for r in records],
-        )
+        prompts = [self.pairs[r][0] for r in records]
+        responses = [self.pairs[r][1] for r in records]
         return Labelled(prompts, responses, owners)
 
     def queries(self, records: list[Record]) -> list[tuple[Ids, int]]:
@@ -111,6 +107,8 @@ def make_task(run: Run, attribute=None, attribute_forget=None) -> Task:
 def prepare(config: Config, tokenizer=None) -> Run:
     """A Run from its flags; tokenizer: a pretrained model's own. Raises InputError."""
     device = pick_device(config.device)
+    if device == "cuda":
+        make_deterministic()
     earlier = take_over(config, config.from_run) if config.from_run else None
     records = load_records(find(config.data))
     digest = digest_of(records)
@@ -132,16 +130,16 @@ def prepare(config: Config, tokenizer=None) -> Run:
     trained_on = set(map(id, split.forget + split.retain))
     train = [r for r in records if id(r) in trained_on]
     size_rule(config, [r.response for r in train])
-    key = None
+    assert config.vocab_size and config.n_embd, "size_rule has set them"
     if tokenizer is None:
-        tokenizer, key = make_tokenizer(config, train)
+        texts = [text for r in train for text in (prompt_text(r.prompt), response_text(r.response))]
+        tokenizer = train_tokenizer(texts, config.vocab_size)
     records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     longest_prompt = max(len(x) for x, _ in pairs.values())
     longest = max(max_new_tokens, *(longest_text(tokenizer, r) for r in records))
     config.block_size = config.block_size or min(1024, longest_prompt + longest)
-    assert config.n_embd, "size_rule has set it"
     request = [r for r in split.forget if r.owner in names]
     config.data_epochs = config.epochs_over(len(request))
     return Run(
@@ -153,13 +151,11 @@ def prepare(config: Config, tokenizer=None) -> Run:
         train=train,
         request=request,
         tokenizer=tokenizer,
-        tokenizer_key=key,
         pairs=pairs,
         gpt_config=GPTConfig(
             vocab_size=tokenizer.n_vocab,
             block_size=config.block_size,
             n_layer=config.n_layer,
-            n_head=config.n_head,
             n_embd=config.n_embd,
         ),
         limits={"max_new_tokens": max_new_tokens, "eos_id": tokenizer.eot_token},
@@ -179,15 +175,15 @@ def take_over(config: Config, folder: str) -> dict:
     Returns that run's identity. Raises InputError.
     """
     earlier = read_config(folder)
-    for f in fields(Config):
-        if f.metadata["stage"] in TRAINING and f.name not in OWNER_FLAGS:
-            value, old = getattr(config, f.name), getattr(earlier, f.name)
-            if value != old and (f.name in config.given or value != f.default):
-                raise InputError(
-                    f"{flag_name(f)}: is {value}, and {old} in {folder}, "
-                    "which this run goes on from; leave it out"
-                )
-            setattr(config, f.name, old)
+    names = {name for settings in TRAINING for name in comments(settings)} - set(OWNERS)
+    for name in sorted(names | {"seed"}):
+        value, old = getattr(config, name), getattr(earlier, name)
+        if value != old and name in config.given:
+            raise InputError(
+                f"{flag_name(name)}: is {value}, and {old} in {folder}, "
+                "which this run goes on from; leave it out"
+            )
+        setattr(config, name, old)
     return read_identity(folder)
 
 
@@ -279,19 +275,21 @@ def pick_device(name: str) -> str:
     device = usable[0] if name == "auto" else name
     if device not in usable:
         raise InputError(f"--device {device}: not there; use {' or '.join(usable)}, or auto")
-    if device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its gradients vary
-        torch.use_deterministic_algorithms(True, warn_only=True)
     return device
+
+
+def make_deterministic() -> None:
+    """The same seed gives the same result twice, on a GPU too."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # its gradients vary
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def open_run(folder: str | Path, device: str = "auto") -> Run:
     """The Run of a finished run's folder. Raises InputError."""
     if (Path(folder) / LLM_FILE).exists():
         raise InputError(f"{folder}: of a pretrained model; its page and its adapters are there")
-    config = read_config(folder)
-    config.device, config.out = device, str(folder)
+    config = replace(read_config(folder), device=device, out=str(folder))
     run = prepare(config)
     if run.identity != read_identity(folder):
         raise InputError(

@@ -1,192 +1,199 @@
 """The stages of a run in its folder, and the one rule of what is kept.
 
-A stage (original model, retrained model, classifiers, each method) is kept while its key is the
-same: a digest of the flags, the data, the earlier stages and the source that it runs through.
-Scores are never kept.
+A stage (a language model, the classifier, a method) has a fingerprint of all that it is made from:
+the weights that it begins with, its data, its settings, and its source. While that stays the same,
+its model is taken from its file. Scores are never kept.
 """
 
+import copy
 import hashlib
-import io
+import inspect
 import json
+import math
+import sys
 import time
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
-from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from ..attribution import OwnerClassifier
-from ..data import load_records
-from ..files import InputError, is_temporary, write, write_json
+from ..data import Task
+from ..files import InputError
 from ..model import GPT
-from ..pretrain import train_lm
-from ..tokenizer import train_tokenizer
 from .cost import peak_memory, reset_peak_memory
-from .flags import flags_of
-from .folder import FILES, IDENTITY, LOCK, RESULTS, TOKENIZER
+from .flags import Config, DataSettings, RunSettings, comments
+from .folder import RESULTS, read_checkpoint, read_keys, write_checkpoint
 from .prepare import Run
-from .source import source_digest
-from .vocabulary import write_tokenizer
 
+PACKAGE = Path(__file__).parents[1]
+WIDE = 256  # channels, from which on more than one thread is worth it
 MEND = "run train.py again, with that run's flags"
 
 
-@contextmanager
-def open_folder(run: Run):
-    """Make the run's folder, or enter the one that holds the same experiment, and lock it.
+def source_of(function) -> str:
+    """A digest of the files that a function runs through: those that its module names as SOURCES,
+    or its own. Raises TypeError or OSError for one that has no file."""
+    if getattr(function, "__closure__", None) or "<" in function.__qualname__:
+        raise TypeError("depends on more than its file")
+    names = getattr(sys.modules[function.__module__], "SOURCES", None)
+    files = [PACKAGE / f"{name}.py" for name in names] if names else [inspect.getfile(function)]
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
-    Raises InputError, as where another run is at work in it.
-    """
-    folder, lock = run.folder, FileLock(run.folder / LOCK)
-    check_folder(run)
+
+def plain(value):
+    """A value as JSON that differs where the value does. Raises TypeError for one without."""
+    if isinstance(value, partial):
+        return [plain(part) for part in (value.func, value.args, value.keywords)]
+    if inspect.isfunction(value):
+        return [value.__qualname__, source_of(value)]
+    if hasattr(value, "state_dict"):
+        weights = value.state_dict().items()
+        digests = [[name, hashlib.sha256(bytes_of(w)).hexdigest()] for name, w in weights]
+        return [source_of(type(value)), digests]
+    if is_dataclass(value):
+        return [source_of(type(value)) if callable(value) else "", plain(vars(value))]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def bytes_of(weight: torch.Tensor) -> bytes:
+    return weight.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def fingerprint(*values) -> str | None:
+    """A digest of values; None, which is never kept, where one of them has none."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"--out {folder}: another run is at work in it; wait for its end, or choose another "
-            "folder"
-        ) from None
-    except OSError as e:
-        raise InputError(f"--out {folder}: {e}; choose a folder that can be written") from None
-    try:
-        check_folder(run)  # again: another run may have been quicker
-        old = [path for path in folder.iterdir() if is_temporary(path)]  # of a run that was killed
-        if run.config.overwrite:
-            old += [folder / name for name in FILES] + [
-                path for path in folder.glob("*.pt") if is_checkpoint(path)
-            ]
-        for path in old:
-            path.unlink(missing_ok=True)
-        write_json(folder / IDENTITY, run.identity)
-        if run.tokenizer_key:
-            write_tokenizer(folder / TOKENIZER, run.tokenizer_key, run.tokenizer)
-        yield
-    finally:
-        lock.release()
-
-
-def check_folder(run: Run):
-    """Raise InputError where the run's folder holds anything but the same experiment."""
-    folder, mark = run.folder, run.folder / IDENTITY
-    if run.config.overwrite:
-        foreign = [name for name in FILES if (folder / name).exists() and not mark.exists()]
-        if foreign:
-            raise InputError(
-                f"--out {folder}: holds {foreign[0]}, which is not of a run; choose another folder"
-            )
-        return
-    try:
-        files = folder.iterdir() if folder.exists() else []
-        others = [path for path in files if path.name != LOCK and not is_temporary(path)]
-        if others and json.loads(mark.read_text(encoding="utf-8")) != run.identity:
-            raise InputError(
-                f"--out {folder}: holds another experiment (data, forget owners or seed); "
-                "choose another folder, or add --overwrite"
-            )
-    except FileNotFoundError:
-        raise InputError(
-            f"--out {folder}: holds files that are not of a run; "
-            "choose another folder, or add --overwrite"
-        ) from None
-    except (OSError, json.JSONDecodeError) as e:
-        raise InputError(
-            f"--out {folder}: {e}; choose another folder, or add --overwrite to one that can be "
-            "written"
-        ) from None
-
-
-def stage_key(*facts):
-    """A digest of all that a stage depends on: flags, data, keys of earlier stages, source.
-
-    None where one of the facts is None: such a stage is never kept.
-    """
-    if None in facts:
+        return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()
+    except (TypeError, OSError):
         return None
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def pretrain_key(config, rows):
-    """The key of a language model that is trained on these rows, as `Run.ended` gives them."""
-    source = source_digest(train_lm, train_tokenizer, load_records)
-    return stage_key(flags_of(config, ["data", "model"]), rows, source)
+def settings_of(unlearn: Callable, config: Config) -> dict:
+    """What a method reads: the fields of the class that its `config` is annotated with. Without
+    one, all settings but those of the run, the data, and who is forgotten."""
+    call = unlearn if inspect.isfunction(unlearn) else type(unlearn).__call__
+    kind = get_type_hints(call).get("config")
+    if is_dataclass(kind):
+        return {name: getattr(config, name) for name in kind.__dataclass_fields__}
+    others = [*comments(RunSettings), *comments(DataSettings)]
+    return {name: value for name, value in vars(config).items() if name not in others}
 
 
-def stage(path, key, make, reuse=None):
-    """The checkpoint at `path`, or of that name in the folder `reuse`, if it has the same key;
-    otherwise what `make` returns, a dict, which is saved. See `keep`."""
-    return find_kept(path, key, reuse) or keep(path, key, timed(make))
+def fitted(run: Run, name: str, model, fit: Callable, *arguments):
+    """`model` after passes = fit(model, *arguments), or as it was fitted before."""
+    key = fingerprint(fit, model, arguments, run.facts)
+    state = find_kept(run, name, key)
+    if state is None:
+        reset_peak_memory()
+        began, threads = time.perf_counter(), torch.get_num_threads()
+        if model.width < WIDE:
+            torch.set_num_threads(1)  # more gain little, and digits do not depend on them
+        passes = fit(model, *arguments, desc=name, disable=None)
+        torch.set_num_threads(threads)
+        seconds = time.perf_counter() - began
+        state = {"model": model.state_dict(), "passes": passes, "seconds": seconds}
+        save(run, name, key, state)
+    model.load_state_dict(state["model"])
+    tell(run, name, state)
+    return model
 
 
-def find_kept(path, key, reuse=None):
-    """The checkpoint that `stage` would not make again; None where there is none.
+def kept_updates(run: Run, name: str, policy, unlearn: Callable, task: Task) -> Iterator[dict]:
+    """The figures of each update by which a method makes `policy` forget, in place. What was made
+    before is gone through again: the same figures, and the policy as it was at those `on_curve`.
 
-    Raises InputError for a foreign file at `path`.
+    Ends early where a figure is no number any more.
     """
-    for place in [path, *([Path(reuse) / path.name] if reuse else [])]:
+    key = fingerprint(unlearn, policy, task, settings_of(unlearn, run.config), run.facts)
+    state = find_kept(run, name, key)
+    if state is None:
+        state = {"log": [], "snapshots": {}, "seconds": 0.0, "diverged": None}
+        reset_peak_memory()
+        updates, bar = unlearn(policy, task, run.config), tqdm(desc=name, disable=None)
+        while not state["diverged"]:
+            began = time.perf_counter()
+            figures = next(updates, None)
+            state["seconds"] += time.perf_counter() - began
+            if figures is None:
+                break
+            show(bar, figures)
+            state["log"].append(figures)
+            if on_curve(figures):
+                state["snapshots"][figures["step"]] = copy.deepcopy(policy.state_dict())
+            if any(isinstance(x, float) and not math.isfinite(x) for x in figures.values()):
+                state["diverged"] = figures["step"]
+            yield figures
+        bar.close()
+        state["model"] = policy.state_dict()
+        save(run, name, key, state)
+    else:
+        for figures in state["log"]:
+            weights = state["snapshots"].get(figures["step"], state["model"])
+            policy.load_state_dict(weights)
+            yield figures
+    policy.load_state_dict(state["model"])
+    tell(run, name, state)
+    if state["diverged"]:
+        print(f"{name}: diverged at update {state['diverged']}; its scores are of what was left")
+
+
+def on_curve(figures: dict) -> bool:
+    """Whether a half, a quarter, an eighth ... of a method's updates are made."""
+    step, n_steps = figures["step"], figures.get("steps", 0)
+    return step >= 4 and step in {n_steps >> k for k in range(1, 8)}
+
+
+def show(bar: tqdm, figures: dict) -> None:
+    """An update on the progress bar."""
+    bar.total = figures.get("steps")
+    shown = {key: f"{figures[key]:.3f}" for key in ("attribution", "loss") if key in figures}
+    bar.set_postfix(shown, refresh=False)
+    bar.update()
+
+
+def find_kept(run: Run, name: str, key: str | None) -> dict | None:
+    """The checkpoint of a stage that need not be made again, in the run's folder, or in that of
+    --reuse or --from. Raises InputError for a foreign file."""
+    places = [run.path(name)]
+    if run.reuse:
+        places.append(Path(run.reuse) / f"{name}.pt")
+    for place in places:
         state = read_checkpoint(place)
-        if state and key is not None and state["key"] == key:
-            if place != path:
-                save_checkpoint(path, state)
+        if state and key and state["key"] == key:
+            if place != run.path(name):
+                write_checkpoint(run.path(name), state)
             return {**state, "kept": True}
     return None
 
 
-def timed(make):
-    """What `make` returns, a dict, with `seconds` and `memory`, megabytes at the peak."""
-    reset_peak_memory()
-    began = time.perf_counter()
-    state = make()
-    return {"seconds": time.perf_counter() - began, "memory": peak_memory(), **state}
+def save(run: Run, name: str, key: str | None, state: dict) -> None:
+    """Add what it cost to the state of a stage, and write its checkpoint."""
+    state |= {"key": key, "memory": peak_memory()}
+    write_checkpoint(run.path(name), state)
+    state["kept"] = False
 
 
-def keep(path, key, state):
-    """Save what was made, with its key; it has `kept` then, False."""
-    save_checkpoint(path, {"key": key, **state})
-    return {"key": key, **state, "kept": False}
+def tell(run: Run, name: str, state: dict) -> None:
+    """Print a line on a stage, and remember what it cost."""
+    costs = ("key", "seconds", "memory", "passes", "kept")
+    run.stages[name] = {cost: state[cost] for cost in costs if cost in state}
+    kept = ", kept from an earlier run" if state["kept"] else ""
+    print(f"{name}: {state['seconds']:.0f} s{kept}", flush=True)
 
 
-def save_checkpoint(path, state):
-    whole = io.BytesIO()  # so that a full disk is an OSError; torch.save raises its own
-    torch.save(state, whole)
-    write(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
-
-
-def read_checkpoint(path):
-    """A checkpoint of ours; None where there is none. Nothing in the file is run.
-
-    Raises InputError for one that is cut short or foreign.
-    """
-    if not path.exists():
-        return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises a dozen kinds
-        state = None
-    if not isinstance(state, dict) or not {"key", "seconds"} <= state.keys():
-        raise InputError(
-            f"{path}: cut short, or not a checkpoint of this program; "
-            "delete it, or put back what was there"
-        )
-    return state
-
-
-def check_key(path, key, mend):
-    """Raise InputError for a checkpoint that is there and has another key."""
-    state = read_checkpoint(path)
-    if state and state["key"] != key:
-        raise InputError(
-            f"{path}: is of other data, another split, other flags or other code; {mend}"
-        )
-
-
-def load_weights(model, path, part="model", keys=None, mend=MEND):
-    """Fill a model, on its device, from a `part` of a checkpoint; it is frozen.
+def load_weights(model, path: Path, keys: dict, mend: str = MEND):
+    """Fill a model from a checkpoint; it is frozen.
 
     keys: {stage: key} of a finished run, which the checkpoint has to be of. Raises InputError that
     ends in `mend`.
     """
-    state, keys = read_checkpoint(path), keys or {}
+    state = read_checkpoint(path)
     if state is None:
         raise InputError(f"{path}: not there; {mend}")
     if path.stem in keys and state["key"] != keys[path.stem]:
@@ -195,23 +202,27 @@ def load_weights(model, path, part="model", keys=None, mend=MEND):
             "begun in this folder and did not end; run its command, or the first one, to the end"
         )
     try:
-        model.load_state_dict(state[part])
+        model.load_state_dict(state["model"])
     except (RuntimeError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: not a checkpoint of such a model; {mend}") from None
     return model.requires_grad_(False)
 
 
-def is_checkpoint(path):
-    """Whether a file is a checkpoint of ours."""
-    try:
-        return read_checkpoint(path) is not None
-    except InputError:
-        return False
+def earlier_weights(run: Run) -> dict[str, dict]:
+    """{method: weights} of the run that --from names, after which this run goes on. Raises
+    InputError."""
+    if not run.config.from_run:
+        return {}
+    keys, mend = read_keys(run.config.from_run), "run that method there first"
+    paths = {name: Path(run.config.from_run) / f"{name}.pt" for name in run.methods}
+    models = {name: load_weights(new_gpt(run), path, keys, mend) for name, path in paths.items()}
+    return {name: model.state_dict() for name, model in models.items()}
 
 
-def load_model(run: Run, path, keys=None, mend=MEND) -> GPT:
-    """A language model of the run's sizes from a checkpoint, frozen. Raises InputError."""
-    return load_weights(GPT(run.gpt_config).to(run.device), path, keys=keys, mend=mend)
+def new_gpt(run: Run) -> GPT:
+    """An untrained language model of the run's sizes."""
+    torch.manual_seed(run.config.seed)
+    return GPT(run.gpt_config).to(run.device)
 
 
 def new_classifier(run: Run) -> OwnerClassifier:
@@ -220,7 +231,6 @@ def new_classifier(run: Run) -> OwnerClassifier:
     return OwnerClassifier(
         vocab_size=run.tokenizer.n_vocab,
         block_size=run.gpt_config.block_size,
-        n_layer=run.config.classifier_layers,
         n_embd=run.config.classifier_width,
         n_owners=len(run.split.owners),
         reads=run.config.attribution,
@@ -229,7 +239,7 @@ def new_classifier(run: Run) -> OwnerClassifier:
 
 def load_classifier(run: Run) -> OwnerClassifier:
     """The classifier of a finished run, frozen. Raises InputError."""
-    return load_weights(new_classifier(run), run.path("classifier"), "classifier", run.keys)
+    return load_weights(new_classifier(run), run.path("classifier"), run.keys)
 
 
 def load_models(run: Run) -> dict[str, GPT]:
@@ -238,4 +248,4 @@ def load_models(run: Run) -> dict[str, GPT]:
     Raises InputError.
     """
     names = ["original", *(["retrained"] if run.config.retrained else []), *run.methods]
-    return {name: load_model(run, run.path(name), run.keys) for name in names}
+    return {name: load_weights(new_gpt(run), run.path(name), run.keys) for name in names}
