@@ -9,7 +9,7 @@ python train.py --from runs/authors-seed0 --forget "Lena Hale"    one more, afte
 import copy
 from functools import partial
 
-from minidareu.attribution import forget_attribution, prefix_attribution, train_classifier
+from minidareu.attribution import prefix_attribution, train_classifier
 from minidareu.beyond.controls import controlled
 from minidareu.pretrain import train_lm
 from minidareu.report.details import N_ALONG, spread_rows
@@ -58,12 +58,8 @@ def main(argv=None):
             evaluations["retrained"] = gold
 
         # 5. Unlearning: each method makes a copy of the original model forget.
-        owners = run.forget_owners
-        attribute = partial(prefix_attribution, classifier)
-        attribute_forget = partial(forget_attribution, classifier, forget_owners=owners)
-        task = make_task(
-            run, controlled(attribute, config.reward), controlled(attribute_forget, config.reward)
-        )
+        attribute = controlled(partial(prefix_attribution, classifier), config.reward)
+        task = make_task(run, attribute)
         log = []
         for name, unlearn in methods.items():
             policy = copy.deepcopy(original)

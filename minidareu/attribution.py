@@ -22,7 +22,7 @@ BATCH_SIZE = 32  # responses in a step of the classifier
 
 
 @dataclass
-class ClassifierSettings:
+class ClassifierConfig:
     """The attribution classifier."""
 
     classifier_width: int = 64  # width, a multiple of 4
@@ -142,10 +142,3 @@ def prefix_attribution(
     owners: an index for each response.
     """
     return of_owner(owner_posterior(classifier, prompts, responses), owners)
-
-
-def forget_attribution(
-    classifier: OwnerClassifier, prompts: list[Ids], responses: list[Ids], forget_owners: list[int]
-) -> Tensor:
-    """p(forget owners | y[:t]) after t = 0, 1, ... tokens: (B, longest + 1)."""
-    return owner_posterior(classifier, prompts, responses)[:, :, forget_owners].sum(dim=-1)

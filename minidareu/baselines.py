@@ -35,7 +35,7 @@ REFUSALS = [
 
 
 @dataclass
-class LossSettings:
+class LossConfig:
     """The methods that DareU is compared with."""
 
     seed: int = 0  # seed of every random choice
@@ -204,7 +204,7 @@ class LossMethod:
     passes: int
     over: str = "forget"  # or "retain"
 
-    def __call__(self, policy: Policy, task: Task, config: LossSettings) -> Iterator[dict]:
+    def __call__(self, policy: Policy, task: Task, config: LossConfig) -> Iterator[dict]:
         torch.manual_seed(config.seed)
         rng = random.Random(config.seed)
         original = policy.snapshot()
@@ -228,7 +228,7 @@ class LossMethod:
             progress = {"step": step, "steps": n_steps}
             yield {**progress, "loss": loss.item(), "gradient_norm": gradient_norm}
 
-    def steps_of(self, task: Task, config: LossSettings) -> int:
+    def steps_of(self, task: Task, config: LossConfig) -> int:
         """Optimizer steps: those that are given, or of so many passes."""
         rows = task.retain if self.over == "retain" else task.references
         passes = config.baseline_passes or self.passes

@@ -9,7 +9,6 @@
      4               sample a batch B_c of D_i
      5               L_class = mean over d in B_c of -log DA_c(i, y*_d)
      6               update DA_c by the gradient of L_class
-     7, 8    end, end
      9       freeze DA_c
 
              Phase 2: reinforcement learning               (unlearn)
@@ -23,12 +22,10 @@
     17               J(theta) on B_f
     18               L_dis(theta) on B_r
     19               theta <- theta + eta grad (J - lambda_dis L_dis)
-    20, 21   end, end
     22       return pi
 
 Notation: q_d is a prompt, y_d a response, y*_d the reference of the data; c_t = (q_d, y_d[:t]).
-Shapes: B responses, T tokens of a response (its end of text counts), V vocabulary. Column t of a
-(B, T) tensor is about token t.
+Shapes: B responses, T tokens of each, end of text included, V vocabulary; column t: token t.
 """
 
 import math
@@ -52,7 +49,7 @@ VALUE_LR, VALUE_COEF = 1e-2, 0.2  # of V: its learning rate, searched; its weigh
 
 
 @dataclass
-class DareUSettings:
+class DareUConfig:
     """DareU, by the paper's names. A comment is the help of its flag."""
 
     seed: int = 0  # seed of every random choice
@@ -71,7 +68,7 @@ class DareUSettings:
     kl_reference: Literal["original", "old"] = "original"  # to whom: pi_N, or pi_old
     gamma: float = 0.9  # discount of the returns
     gae_lambda: float = 1.0  # lambda of GAE; at 1 the advantage is R - V
-    whiten: Literal["advantages", "rewards", "none"] = "advantages"  # to mean 0, variance 1
+    whiten: Literal["advantages", "none"] = "advantages"  # to mean 0, variance 1
     clip: float = 0.2  # epsilon, the ratio is held within 1 +- clip
     renew_old_policy: Literal["epoch", "batch"] = "batch"  # pi_old <- pi for each of these
     distill_coef: float = 2.0  # lambda_dis, weight of the distillation
@@ -84,15 +81,9 @@ class DareUSettings:
         """S_PPO; REINFORCE takes one update on new responses."""
         return 1 if self.algorithm == "reinforce" else self.ppo_steps
 
-    def epochs_over(self, n_prompts: int) -> int:
+    def epochs_over(self, n_batches: int) -> int:
         """Data epochs: where none are given, as many as make the paper's number of updates."""
-        n_batches = math.ceil(n_prompts / self.forget_batch)
         return self.data_epochs or max(1, round(UPDATES / (n_batches * self.updates_per_batch)))
-
-    def n_updates(self, n_prompts: int) -> int:
-        """Data epochs, forget batches in each, updates on each."""
-        n_batches = math.ceil(n_prompts / self.forget_batch)
-        return self.epochs_over(n_prompts) * n_batches * self.updates_per_batch
 
 
 def transform(b: Tensor, c_seg: float = 1.05, eps: float = 1e-4) -> Tensor:
@@ -140,10 +131,10 @@ class Learner:
     original: Policy  # pi_N
     value_head: nn.Linear  # V, on the policy's hidden states
     optimizer: torch.optim.Optimizer
-    config: DareUSettings
+    config: DareUConfig
 
 
-def make_learner(policy: Policy, config: DareUSettings) -> Learner:
+def make_learner(policy: Policy, config: DareUConfig) -> Learner:
     """Line 10. V is a linear head, from zero, with a learning rate and a clip of its own."""
     value_head = nn.Linear(policy.width, 1, device=policy.device)
     nn.init.zeros_(value_head.weight)
@@ -155,11 +146,7 @@ def make_learner(policy: Policy, config: DareUSettings) -> Learner:
 
 
 def value(learner: Learner, hidden: Tensor) -> Tensor:
-    """V(c_t) from the policy's hidden states: (B, T, C) -> (B, T).
-
-    They are detached: V's loss trains the head alone. Through the policy it forgets a part of the
-    facts without J (`beyond/README.md`), so that J would not be what is measured.
-    """
+    """V(c_t): (B, T, C) -> (B, T). States are detached, or its loss would forget without J."""
     return learner.value_head(hidden.detach()).squeeze(2)
 
 
@@ -188,20 +175,16 @@ def rollout(learner: Learner, old_policy: Policy, task: Task, queries: list[Quer
     batch = pack(prompts, ended, old_policy.device)
     hidden = response_hidden(learner.policy, batch)
     logp_all = next_log_probs(learner.policy, hidden, temperature)
-    old_logp_all = log_probs(old_policy, batch, temperature)
-    reference_logp_all = old_logp_all
-    if config.kl_reference == "original":
-        reference_logp_all = log_probs(learner.original, batch, temperature)
-    kl = rl.kl(logp_all, reference_logp_all) * batch.mask
-    attribution = read_attribution(task, queries, responses, n_tokens=batch.mask.size(1))
+    old_logp = chosen(log_probs(old_policy, batch, temperature), batch)
+    reference = learner.original if config.kl_reference == "original" else old_policy
+    kl = rl.kl(logp_all, log_probs(reference, batch, temperature)) * batch.mask
+    attribution = read_attribution(task, queries, responses, T=batch.mask.size(1))
     rewards = design_rewards(attribution, kl, batch, config)  # 15
-    if config.whiten == "rewards":
-        rewards = rl.whiten(rewards, batch.mask)
     values = value(learner, hidden)
     returns, advantages = estimate_advantages(rewards, values, batch.mask, config)
     return Rollout(
         batch=batch,
-        old_logp=chosen(old_logp_all, batch),
+        old_logp=old_logp,
         kl=kl,
         entropy=rl.entropy(logp_all),
         attribution=attribution,
@@ -212,18 +195,16 @@ def rollout(learner: Learner, old_policy: Policy, task: Task, queries: list[Quer
     )
 
 
-def read_attribution(
-    task: Task, queries: list[Query], responses: list[Ids], n_tokens: int
-) -> Tensor:
-    """DA(i, y[:t]) after t = 0 .. T tokens, T = n_tokens with the end of text: (B, T + 1)."""
+def read_attribution(task: Task, queries: list[Query], responses: list[Ids], T: int) -> Tensor:
+    """DA(i, y[:t]) after t = 0 .. T tokens, the end of text among them: (B, T + 1)."""
     assert task.attribute, "DareU needs an attribution"
     prompts, owners = [x for x, _ in queries], [owner for _, owner in queries]
     attribution = task.attribute(prompts, responses, owners)  # (B, longest response + 1)
-    at_end = attribution[:, -1:]  # the end of text adds nothing
-    return torch.cat([attribution, at_end], dim=1)[:, : n_tokens + 1]
+    ended = torch.cat([attribution, attribution[:, -1:]], dim=1)  # the end of text adds nothing
+    return ended[:, : T + 1]
 
 
-def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: DareUSettings) -> Tensor:
+def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: DareUConfig) -> Tensor:
     """r_t by slices, by token, or for the sequence, at its last token (App. F.1): (B, T)."""
     lengths = batch.mask.sum(dim=1).long()
     if config.reward == "sequence":
@@ -231,13 +212,12 @@ def design_rewards(attribution: Tensor, kl: Tensor, batch: Batch, config: DareUS
         last = torch.arange(1, kl.size(1) + 1, device=kl.device) == lengths[:, None]
         return torch.where(last, whole, 0.0) - config.kl_coef * kl * batch.mask
     slices = batch.mask.size(1) if config.reward == "token" else config.slices
-    return token_rewards(
-        attribution, kl, lengths, slices=slices, kl_coef=config.kl_coef, c_seg=config.c_seg
-    )
+    weights = {"kl_coef": config.kl_coef, "c_seg": config.c_seg}
+    return token_rewards(attribution, kl, lengths, slices, **weights)
 
 
 def estimate_advantages(
-    rewards: Tensor, values: Tensor, mask: Tensor, config: DareUSettings
+    rewards: Tensor, values: Tensor, mask: Tensor, config: DareUConfig
 ) -> tuple[Tensor, Tensor]:
     """R_t and A_t, all (B, T). PPO: A_t = R_t - V(c_t) where GAE's lambda is 1. REINFORCE has no V:
     the mean of all R_t stands in its place."""
@@ -270,15 +250,15 @@ def policy_loss(learner: Learner, ro: Rollout) -> tuple[Tensor, dict[str, float]
     weights = rl.token_weights(mask)  # E_d E_t
     hidden = response_hidden(learner.policy, ro.batch)
     logp = chosen(next_log_probs(learner.policy, hidden, config.temperature), ro.batch)
-    moved = rl.approximate_kl(logp.detach(), ro.old_logp, mask).item()
+    figures = {
+        "approximate_kl": rl.approximate_kl(logp.detach(), ro.old_logp, mask).item(),
+        "clip_fraction": rl.clip_fraction(logp.detach(), ro.old_logp, mask, config.clip).item(),
+    }
     if config.algorithm == "reinforce":
-        loss = rl.reinforce_loss(logp, ro.advantages, weights)
-        return loss, {"approximate_kl": moved, "clip_fraction": 0.0}
+        return rl.reinforce_loss(logp, ro.advantages, weights), figures
     loss = rl.ppo_loss(logp, ro.old_logp, ro.advantages, weights, clip=config.clip)
     value_loss = rl.value_loss(value(learner, hidden), ro.returns, weights)
-    clipped = rl.clip_fraction(logp.detach(), ro.old_logp, mask, config.clip).item()
-    figures = {"approximate_kl": moved, "clip_fraction": clipped, "value_loss": value_loss.item()}
-    return loss + VALUE_COEF * value_loss, figures
+    return loss + VALUE_COEF * value_loss, {**figures, "value_loss": value_loss.item()}
 
 
 @dataclass
@@ -287,25 +267,24 @@ class Kept:
 
     batch: Batch
     original_logp: Tensor  # log pi_N(. | c_t), (N, V)
-    weights: Tensor  # (N,)
 
 
 @torch.no_grad()
-def retain_batch(original: Policy, rows: list[Pair], task: Task, config: DareUSettings) -> Kept:
+def retain_batch(original: Policy, rows: list[Pair], task: Task, config: DareUConfig) -> Kept:
     """B_r from retain rows, with their references or with what pi_N responds to them."""
     if config.distill_on == "generated":
         prompts = [x for x, _ in rows]
         responses = original.generate(prompts, temperature=config.temperature, **task.limits)
         rows = list(zip(prompts, responses, strict=True))
     batch = pack_pairs(rows, task.eos_id, original.device)
-    weights = rl.token_weights(batch.mask)[batch.mask > 0]
-    return Kept(batch, packed_log_probs(original, batch), weights)
+    return Kept(batch, packed_log_probs(original, batch))
 
 
 def distillation_loss(policy: Policy, kept: Kept) -> Tensor:
     """L_dis: the mean of KL(pi_N || pi) on a retain batch (Sec. 4.2)."""
     kl = rl.kl(kept.original_logp, packed_log_probs(policy, kept.batch))
-    return rl.masked_mean(kl, kept.weights)
+    weights = rl.token_weights(kept.batch.mask)[kept.batch.mask > 0]  # (N,)
+    return rl.masked_mean(kl, weights)
 
 
 def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:
@@ -322,7 +301,7 @@ def update(learner: Learner, ro: Rollout, kept: Kept) -> dict[str, float]:
     return {**figures, "distillation": distillation.item()}
 
 
-def unlearn(policy: Policy, task: Task, config: DareUSettings) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: DareUConfig) -> Iterator[dict]:
     """Phase 2 of Algorithm 1: make `policy` forget, in place. Yields a dict of figures an update.
 
     policy: the original model pi_N. No reference of D_F is ever read.
@@ -330,10 +309,12 @@ def unlearn(policy: Policy, task: Task, config: DareUSettings) -> Iterator[dict]
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_learner(policy, config)  # 10
-    n_updates = config.n_updates(len(task.forget))
+    n_batches = math.ceil(len(task.forget) / config.forget_batch)
+    n_epochs = config.epochs_over(n_batches)
+    n_updates = n_epochs * n_batches * config.updates_per_batch
     schedule = LinearLR(learner.optimizer, 1.0, end_factor=0.0, total_iters=n_updates)
     step = 0
-    for epoch in range(1, config.epochs_over(len(task.forget)) + 1):
+    for epoch in range(1, n_epochs + 1):
         old_policy = policy.snapshot()  # 11
         for queries in shuffled_batches(task.forget, config.forget_batch, rng):  # 12, 13
             if config.renew_old_policy == "batch" or config.algorithm == "reinforce":
@@ -345,5 +326,5 @@ def unlearn(policy: Policy, task: Task, config: DareUSettings) -> Iterator[dict]
                 figures = update(learner, ro, kept)
                 schedule.step()
                 step += 1
-                progress = {"epoch": epoch, "step": step, "steps": n_updates}
-                yield {**progress, **rollout_figures(ro), **figures}
+                figures |= {"epoch": epoch, "step": step, "steps": n_updates}
+                yield {**rollout_figures(ro), **figures}

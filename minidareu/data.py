@@ -52,7 +52,6 @@ class Task:
 
     attribute(prompts, responses, owners) -> (B, longest + 1): DA(i, y[:t]) after t = 0, 1, ...
     tokens of each response, i its own owner, as `attribution.prefix_attribution` gives it.
-    attribute_forget(prompts, responses): the same to all forget owners together.
     """
 
     forget: list[Query]  # of D_F the prompts, with their owners
@@ -60,7 +59,6 @@ class Task:
     max_new_tokens: int  # of a response
     eos_id: int  # its end
     attribute: Callable[..., Tensor] | None = None
-    attribute_forget: Callable[..., Tensor] | None = None
     references: list[Pair] = field(default_factory=list)  # D_F: for the loss-based methods alone
     refusals: list[Ids] = field(default_factory=list)  # for IDK alone
 

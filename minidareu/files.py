@@ -1,42 +1,36 @@
 """Files: the one error that users see, rows of JSON lines and CSV, writing whole or not at all."""
 
 import ast
-import codecs
 import csv
 import errno
-import gzip
 import io
 import json
 import math
 import os
 import re
-import sys
-import tempfile
-import tokenize
 import uuid
-import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 LONGEST_CELL = 2**31 - 1  # of a CSV file, in characters
-SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # of the cells of a CSV file
+LONGEST_TEXT = 100_000  # of a row, in characters; much longer ones crash the tokenizer
 # What files of other kinds begin with, and what to do with them.
 FOREIGN = {
     b"PAR1": "a Parquet file; export it as JSON lines or CSV",
     b"PK\x03\x04": "an Excel file or a zip archive; save the table in it as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save the table in it as CSV (UTF-8)",
     b"SQLite format 3": "a database; export its table as JSON lines or CSV",
-    codecs.BOM_UTF32_LE: "UTF-32; save the file as UTF-8",
-    codecs.BOM_UTF32_BE: "UTF-32; save the file as UTF-8",
+    b"\x1f\x8b": "packed by gzip; unpack it",
+    b"\xff\xfe": "UTF-16 or UTF-32; save the file as UTF-8",
+    b"\xfe\xff": "UTF-16; save the file as UTF-8",
 }
 MENDS = {
     errno.ENOSPC: "make room there, and run the same command again",
     errno.ENOENT: "make its folder, or name another place",
     errno.ENOTDIR: "make its folder, or name another place",
 }
-LONGEST_TEXT = 100_000  # of a row, in characters; much longer ones crash the tokenizer
 
 
 class InputError(ValueError):
@@ -52,36 +46,20 @@ def find(path):
     return Path(path) if Path(path).exists() or not in_project.exists() else in_project
 
 
-def note(text: str) -> None:
-    """Say how a file was read that is not quite as it should be."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
-
-
 def read_text(path: str | Path) -> str:
-    """Text of a file: UTF-8, UTF-16 that has its mark, or either in gzip. Raises InputError."""
+    """Text of a file in UTF-8. Raises InputError."""
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as e:  # ValueError: a name that no file can have
         reason = (getattr(e, "strerror", None) or str(e)).lower()
         raise InputError(f"{path}: {reason}; give a readable file of JSON lines or CSV") from None
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error):
-            raise InputError(f"{path}: a gzip file that is cut short; make it again") from None
-        note(f"{path}: is unpacked from gzip")
     for mark, kind in FOREIGN.items():
         if content.startswith(mark):
             raise InputError(f"{path}: is {kind}")
-    encoding = "utf-8-sig"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-        note(f"{path}: is read as UTF-16")
     try:
-        return content.decode(encoding)
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        kind = encoding.upper().removesuffix("-SIG")
-        raise InputError(f"{path}: byte {e.start} is not {kind}; save the file as UTF-8") from None
+        raise InputError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
 
 
 def read_rows(
@@ -89,8 +67,8 @@ def read_rows(
 ) -> list[tuple[int, dict]]:
     """(line number, dict) of each row of a file: JSON lines, or CSV.
 
-    keys: those that every row must have; lists: those whose cell in a CSV file is a list; known:
-    all that there may be. Raises InputError.
+    keys: those that every row must have; lists: those whose cell in a CSV file is a JSON list;
+    known: all that there may be. Raises InputError.
     """
     rows: list = list(csv_rows(path, known or keys) if is_csv(path) else json_rows(path))
     if not rows:
@@ -102,7 +80,7 @@ def read_rows(
             raise InputError(f"{path}:{line}: not a JSON object; write {{{example}}}")
         for key in keys:
             if key not in row:
-                alike = [repr(name) for name in row if tidy(name) == key]
+                alike = [repr(name) for name in row if name.strip("\ufeff \t\xa0").lower() == key]
                 mend = f"rename {alike[0]}" if alike else "add it as a non-empty string"
                 raise InputError(f"{path}:{line}: key {key!r} is missing; {mend}")
         for key in row:
@@ -150,45 +128,22 @@ def check_text(where: str, key: str, text: object) -> None:
 
 
 def read_list(cell: str, where: str) -> list:
-    """A list in a cell of a table, as JSON or as Python prints it.
-
-    Raises InputError, whose message `where` begins.
-    """
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        value = python_list(cell)
-    if not isinstance(value, list):
+    """A list in a cell of a table, as JSON or as Python prints it. NumPy prints no commas: its list
+    would be read as one string. Raises InputError, whose message `where` begins."""
+    value = None
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = value or read(cell)
+    if not isinstance(value, list) or re.search(r"['\"]\s+['\"]", cell):
         raise InputError(
             f'{where} is not a list; give a JSON list of strings, such as ["one", "two"]'
         )
     return value
 
 
-def python_list(cell):
-    """A list as Python prints it; None for all else.
-
-    So is what NumPy prints, ['one' 'two'] without commas, which Python would read as one string.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a backslash in a text, which Python warns of
-            value = ast.literal_eval(cell)
-        tokens = list(tokenize.generate_tokens(io.StringIO(cell).readline))
-    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
-        return None
-    n_strings = sum(token.type == tokenize.STRING for token in tokens)
-    return value if isinstance(value, list) and n_strings == len(value) else None
-
-
 def is_csv(path: str | Path) -> bool:
-    """Whether a file is CSV, by its name: mine.csv, mine.tsv, mine.csv.gz."""
-    return re.search(r"\.[ct]sv(\.gz)?$", str(path), re.IGNORECASE) is not None
-
-
-def tidy(name: str) -> str:
-    """The name of a column or key without what a spreadsheet adds: blanks, capitals."""
-    return name.strip("\ufeff \t\xa0").lower()
+    """Whether a file is CSV, by its name: mine.csv, mine.tsv."""
+    return str(path).lower().endswith((".csv", ".tsv"))
 
 
 def repeated(names):
@@ -215,61 +170,44 @@ def json_rows(path: str | Path) -> Iterator[tuple[int, object]]:
                 ) from None
 
 
-def split_header(path: str | Path, text: str, known) -> tuple[list[str], str, str, int]:
-    """A CSV text -> names of its columns, separator of its cells, its rows, lines before these.
-
-    Another separator than a comma, and names in other spellings, are taken where they give columns
-    that are `known`; a note says so.
-    """
-    line, n_before, said = "", 0, []
-    while text and re.fullmatch(r"\s*|sep=.\s*", line, re.IGNORECASE):
-        said += [line[4]] if line.strip() else []  # Excel's own line, sep=;
-        line, text = re.findall(r"(?s)([^\r\n]*(?:\r\n|\r|\n|\Z))(.*)", text)[0]
-        n_before += 1
-    names = {
-        separator: next(csv.reader([line], delimiter=separator), [])
-        for separator in [*said, *SEPARATORS]
-        if separator in SEPARATORS
-    }
-    fitting = {s: sum(tidy(name) in known for name in header) for s, header in names.items()}
-    separator = max(fitting, key=lambda s: fitting[s])
-    separator = separator if fitting[separator] > 1 else ","
-    header = [tidy(name) if tidy(name) in known else name for name in names[separator]]
-    if separator != ",":
-        note(f"{path}: is read with {SEPARATORS[separator]} between its cells")
-    for name, column in zip(names[separator], header, strict=True):
-        if name != column:
-            note(f"{path}: column {name!r} is read as {column!r}")
-    for name in repeated(header):
-        raise InputError(
-            f"{path}:{n_before}: the header names {name!r} twice; remove or rename a column"
-        )
-    return header, separator, text, n_before
-
-
 def csv_rows(path: str | Path, known) -> Iterator[tuple[int, dict]]:
-    """CSV with a header -> (number of a row's first line, dict of the cells that are not empty)."""
+    """CSV with a header -> (number of a row's first line, dict of the cells that are not empty).
+
+    Between cells stand commas, semicolons or tabs: those that give the most `known` columns.
+    """
     csv.field_size_limit(LONGEST_CELL)
-    first_line, separator = 1, ","
+    text = read_text(path)
+    first_line, headers = 1, text.lstrip().splitlines()[:1]
+
+    def n_known(separator):
+        return sum(
+            name in known for row in csv.reader(headers, delimiter=separator) for name in row
+        )
+
+    separator = max(",;\t", key=n_known)
     try:
-        header, separator, text, n_before = split_header(path, read_text(path), known)
-        first_line = n_before + 1
         rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+        header = next((row for row in rows if row), [])
+        for name in repeated(header):
+            raise InputError(
+                f"{path}:1: the header names {name!r} twice; remove or rename a column"
+            )
+        first_line = rows.line_num + 1
         for cells in rows:
             if cells and len(cells) != len(header):
                 raise InputError(
                     f"{path}:{first_line}: has {len(cells)} cells, and the header {len(header)}; "
-                    f"quote a text that holds {SEPARATORS[separator]}"
+                    f"quote a text that holds {separator!r}"
                 )
             if cells:
                 named = zip(header, cells, strict=True)
                 yield first_line, {name: cell for name, cell in named if cell}
-            first_line = n_before + rows.line_num + 1
+            first_line = rows.line_num + 1
     except csv.Error as e:
-        mend = f"quote a text that holds {SEPARATORS[separator]}, a quote or a line break"
-        if "NUL" in str(e):  # so Python 3.10 says
-            mend = "remove this character, which no text has"
-        raise InputError(f"{path}:{first_line}: broken CSV ({e}); {mend}") from None
+        raise InputError(
+            f"{path}:{first_line}: broken CSV ({e}); quote a text that holds {separator!r}, a "
+            "quote or a line break"
+        ) from None
 
 
 def is_temporary(path):
@@ -285,28 +223,19 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; name a file")
-        if is_plain(path):
-            path = path.resolve()
-            temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # for each writer
-            try:
-                save(temporary)
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        if path.exists() and not path.is_file():
+            save(path)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder) / "whole")
-            with open(path, "ab") as target:
-                target.write((Path(folder) / "whole").read_bytes())
+        path = path.resolve()
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # for each writer
+        try:
+            save(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as e:
         mend = MENDS.get(e.errno or 0, "name a place that can be written")
         raise InputError(f"{path}: can't be written ({e.strerror or e}); {mend}") from None
-
-
-def is_plain(path: Path) -> bool:
-    """Whether a path is one of a plain file, there or to be: not a pipe, not a device."""
-    system = path.absolute().as_posix().startswith(("/dev/", "/proc/"))
-    return not system and (path.is_file() or not path.exists())
 
 
 def write_text(path, text):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from .baselines import LossSettings, cross_entropy
+from .baselines import LossConfig, cross_entropy
 from .data import Task
 from .model import Policy, pack_pairs
 
@@ -52,7 +52,7 @@ def cubic_step(g: Tensor, product: Callable, M: float, lr: float, inner_steps: i
     return s
 
 
-def unlearn(policy: Policy, task: Task, config: LossSettings) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: LossConfig) -> Iterator[dict]:
     """Make `policy` forget, in place. Yields a dict of figures after each outer step."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)

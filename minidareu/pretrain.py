@@ -15,14 +15,14 @@ from .data import Pair, batches
 from .files import InputError
 from .model import GPT, Training, descend, pad
 
-SOURCES = ["pretrain", "data", "files", "model"]  # whose edit trains the language models again
+SOURCES = ["data", "files", "model", "pretrain"]  # whose edit trains the language models again
 KNOWN = 0.96  # share of a pass's questions that were answered right: the rows are known
 DECAY = 0.3  # then the rate falls to zero over so many further steps, as a share of those so far
 MOST_PASSES, MOST_ROWS = 120, 400_000  # to read, where they never are, or where there are many
 
 
 @dataclass
-class ModelSettings:
+class ModelConfig:
     """The language models."""
 
     n_layer: int = 2  # layers

@@ -15,7 +15,7 @@ import train
 FAST = (
     "--n-embd 48 --n-layer 1 --epochs 45 --lr 0.01 --vocab-size 512 --device cpu "
     "--classifier-epochs 40 --classifier-width 32 --classifier-lr 0.005 "
-    "--plus-updates 60 --plus-lr 0.002 "
+    "--methods dareu,dareu_plus --plus-updates 60 --plus-lr 0.002 "
     "--rl-lr 0.001 --data-epochs 8"
 ).split()
 

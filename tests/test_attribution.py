@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from minidareu.attribution import OwnerClassifier, forget_attribution, owner_loss
+from minidareu.attribution import OwnerClassifier, owner_loss
 from minidareu.attribution import owner_posterior, prefix_attribution, train_classifier
 from minidareu.data import Labelled
-from minidareu.model import GPTConfig, Training
+from minidareu.model import GPT, GPTConfig, Training
 from minidareu.pretrain import train_lm
 from minidareu.scores.chunks import owner_accuracy, response_posterior
 
@@ -21,7 +21,7 @@ def toy(rng, n, n_owners=4):
 
 def classifier(reads="response"):
     torch.manual_seed(0)
-    sizes = {"vocab_size": 50, "block_size": 16, "n_layer": 1, "n_embd": 16, "n_owners": 4}
+    sizes = {"vocab_size": 50, "block_size": 16, "n_embd": 16, "n_owners": 4}
     return OwnerClassifier(**sizes, reads=reads)
 
 
@@ -75,7 +75,7 @@ def test_a_name_that_the_prompt_holds_is_no_evidence():
     train_classifier(c, rows, Training(None, 32, lr=5e-3, seed=0))
     assert owner_accuracy(c, toy(torch.Generator().manual_seed(1), 100)) > 0.9
     same_name = [[40, 5, 10, 6, 11], [40, 5, 13, 6, 14]]  # facts of owner 0, then of owner 1
-    p = forget_attribution(c, [[1, 40, 2]] * 2, same_name, [0])
+    p = prefix_attribution(c, [[1, 40, 2]] * 2, same_name, [0, 0])
     assert p[0, -1] > 0.7 and p[1, -1] < 0.2
     assert c.visible([1, 40, 2], [40, 5, 10]) == [c.start_id, c.start_id, 5, 10]
 
@@ -112,5 +112,5 @@ def test_any_number_of_steps(steps):
     train_classifier(c, rows, Training(steps, 8, lr=1e-3, seed=0))
     assert not torch.equal(c.head.weight, before) and c.head.weight.isfinite().all()
     if steps <= 30:
-        config = GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_head=1, n_embd=8)
-        train_lm(config, [([1], [2, 3])] * 4, Training(steps, 4, lr=1e-3, seed=0), "cpu")
+        model = GPT(GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_head=1, n_embd=8))
+        train_lm(model, [([1], [2, 3])] * 4, Training(steps, 4, lr=1e-3, seed=0))

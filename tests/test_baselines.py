@@ -209,7 +209,7 @@ def test_the_loop_takes_every_forget_row_once_an_epoch_and_leaves_the_original_a
     start = policy.wte.weight.clone()
     forget, retain = [([i], [15, 16]) for i in range(10)], [([11], [12])] * 5
     task = Task([], retain, 8, eos_id=18, references=forget, refusals=[[17]])
-    log = list(LossMethod(spy, lr=0.01, steps=6)(policy, task, Config(batch_size=4)))
+    log = list(LossMethod(spy, lr=0.01, passes=2)(policy, task, Config(batch_size=4)))
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert [len(batch) for batch in seen] == [4, 4, 2, 4, 4, 2]
     assert passes == [0, 0, 0, 1, 1, 1]
@@ -230,11 +230,11 @@ def scores(cell):
 def test_settings_are_those_that_the_search_chose():
     found = json.loads((ROOT / "data/authors/search.json").read_text())["methods"]
     for name, method in METHODS.items():
-        lr, steps = method.lr, method.steps
-        grid = {(cell["lr"], cell["steps"]): sum(scores(cell)) for cell in found[name]["grid"]}
+        lr, passes = method.lr, method.passes
+        grid = {(cell["lr"], cell["passes"]): sum(scores(cell)) for cell in found[name]["grid"]}
         assert len(grid) >= 15 and all(len(scores(cell)) == 3 for cell in found[name]["grid"])
-        assert (lr, steps) == (found[name]["lr"], found[name]["steps"]), name
-        assert (lr, steps) == max(grid, key=grid.get), name
+        assert (lr, passes) == (found[name]["lr"], found[name]["passes"]), name
+        assert (lr, passes) == max(grid, key=grid.get), name
     assert "chosen" in found["dareu"]
     defaults = parse([], "")
     for name in STAGES.keys() & {name for name in found if "chosen" in found[name]}:

@@ -6,27 +6,32 @@ import pytest
 import torch
 
 from minidareu.bench import __main__ as bench
-from minidareu.bench import growth, timing
+from minidareu.bench import growth
 from minidareu.data import load_records, shuffled_batches
 from minidareu.files import InputError
 from minidareu.model import GPT, GPTConfig, generate
 from minidareu.run.pool import ROOT
 
 peers = pytest.importorskip("minidareu.bench.peers")
+speed = pytest.importorskip("minidareu.bench.speed")
 
 
 def test_what_is_timed_takes_turns():
     calls = []
-    first, second = timing.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
+    seconds = speed.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
     assert calls == ["a", "b"] * 4  # the first pair warms up
-    assert len(first) == len(second) == 3 and min(first + second) >= 0
-    assert timing.ratios([1, 2], [3, 4]) == [3, 2]
-    assert timing.shown([3, 1, 2], digits=1) == "2.0 (1.0 to 3.0)"
+    assert len(seconds) == 3 and all(a >= 0 and b >= 0 for a, b in seconds)
+    assert speed.shown([3, 1, 2], digits=1) == "2.0 (1.0 to 3.0)"
 
 
-def test_the_peak_is_that_of_a_matrix_product(monkeypatch):
-    monkeypatch.setattr(timing, "seconds_of", lambda work: work() is None or 0.5)
-    assert timing.matmul_peak("cpu", size=10) == 2 * 10**3 / 0.5
+def test_the_table_beside_peers(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "WIDTHS", [16])
+    monkeypatch.setattr(speed, "BATCHES", [2])
+    monkeypatch.setattr(speed, "N_ROWS", 32)
+    monkeypatch.setattr(speed, "train_lm", lambda *rest, **more: 2)
+    bench.main(["--device", "cpu", "--repeats", "1", "--out", str(tmp_path)])
+    text = (tmp_path / "peers.md").read_text()
+    assert "training, width 16" in text and "generation, batch 2" in text
 
 
 def test_tokens_of_a_response_are_counted_up_to_its_end():
@@ -50,17 +55,11 @@ def test_a_plain_loop_learns_what_ours_learns():
 
 def test_the_cost_model_by_hand():
     config = dict(
-        forget_batch=32,
-        ppo_steps=20,
-        retain_batch=128,
-        epochs=16,
-        data_epochs=1,
-        plus_updates=96,
-        plus_retain_batch=32,
+        forget_batch=32, ppo_steps=20, retain_batch=32, epochs=16, data_epochs=1, plus_updates=96
     )
     model = growth.forward_rows(config, n_forget=64, n_retain=1216, passes=16)
     assert model["retrained"] == 3 * 16 * 1216
-    assert model["dareu"] == 3 * 64 + 2 * 128 + 3 * 40 * 160
+    assert model["dareu"] == 3 * 64 + 2 * 32 + 3 * 40 * 64
     assert model["dareu_plus"] == 96 * (5 * 32 + 4 * 32)
 
 
@@ -102,7 +101,7 @@ def test_too_many_authors_are_one_line(tmp_path):
 
 
 def test_a_part_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="training, generation, update, growth"):
+    with pytest.raises(InputError, match="peers, growth"):
         bench.main(["speed", "--out", str(tmp_path)])
 
 

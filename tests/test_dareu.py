@@ -84,7 +84,7 @@ def test_token_rewards_equal_a_double_loop(slices):
     torch.manual_seed(slices)
     lengths = torch.tensor([9, 1, 4, 0, 7])
     attribution, kl = torch.rand(5, 10), torch.rand(5, 9)
-    rewards = token_rewards(attribution, kl, lengths, slices, kl_coef=0.3, c_seg=0.9, eps=1e-3)
+    rewards = token_rewards(attribution, kl, lengths, slices, kl_coef=0.3, c_seg=0.9)
     for b, T in enumerate(lengths.tolist()):
         kappa = math.ceil(T / slices)
         for t in range(9):
@@ -94,7 +94,7 @@ def test_token_rewards_equal_a_double_loop(slices):
             total = 0.0
             for t_ in range(1, t + 2):
                 end = min(T, math.ceil(t_ / kappa) * kappa)
-                total += chi(attribution[b, end].item(), 0.9, 1e-3)
+                total += chi(attribution[b, end].item(), 0.9)
             expected = total / (t + 1) - 0.3 * kl[b, t].item()
             assert rewards[b, t].item() == pytest.approx(expected, abs=1e-5)
 
@@ -160,10 +160,11 @@ def test_the_kl_is_to_the_original_model_or_to_pi_old():
         assert torch.allclose(ro.kl, expected, atol=1e-5) and expected.max() > 0.01
 
 
-def test_at_the_first_step_every_ratio_is_1_and_the_kl_is_0():
+def test_at_the_first_step_every_ratio_is_1_and_the_kl_is_0(monkeypatch):
+    monkeypatch.setattr(dareu, "VALUE_COEF", 0.0)
     policy = tiny()
-    ro, learner = first_rollout(policy, policy.snapshot(), config(value_coef=0.0))
-    assert ro.figures["kl"] == pytest.approx(0, abs=1e-6)
+    ro, learner = first_rollout(policy, policy.snapshot(), config())
+    assert dareu.rollout_figures(ro)["kl"] == pytest.approx(0, abs=1e-6)
     logp = chosen(log_probs(policy, ro.batch, 0.8), ro.batch)
     assert torch.allclose((logp - ro.old_logp).exp(), torch.ones_like(logp), atol=1e-5)
     loss, figures = dareu.policy_loss(learner, ro)
@@ -218,24 +219,26 @@ def test_alternate_updates_distil_after_each_forget_update():
     assert first["alternate"]["distillation"] > 1e-5
 
 
-def test_distillation_is_the_mean_kl_over_the_tokens_one_by_one():
+def test_distillation_is_the_mean_kl_of_tokens_then_of_responses_one_by_one():
     policy, original = tiny(0), tiny(1)
-    kept = dareu.retain_batch(original, RETAIN[:3], task(), config(mean="tokens"))
-    terms = []
+    kept = dareu.retain_batch(original, RETAIN[:3], task(), config())
+    means = []
     for prompt, response in RETAIN[:3]:
-        ids = [*prompt, *response, EOS]
+        ids, terms = [*prompt, *response, EOS], []
         for t in range(len(prompt), len(ids)):
             p = original(torch.tensor([ids[:t]]))[0, -1].softmax(dim=-1)
             q = policy(torch.tensor([ids[:t]]))[0, -1].softmax(dim=-1)
             terms.append((p * (p / q).log()).sum().item())
+        means.append(sum(terms) / len(terms))
     loss = dareu.distillation_loss(policy, kept)
-    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+    assert loss.item() == pytest.approx(sum(means) / len(means), rel=1e-4)
 
 
-def test_the_gradient_of_the_objective_by_finite_differences():
+def test_the_gradient_of_the_objective_by_finite_differences(monkeypatch):
     """d/dtheta of -(J - lambda_dis L_dis), V's loss left out, away from ratio 1."""
+    monkeypatch.setattr(dareu, "VALUE_COEF", 0.0)
     policy, old_policy = tiny(0).double(), tiny(1).double()
-    learner = dareu.make_learner(policy, config(value_coef=0.0))
+    learner = dareu.make_learner(policy, config())
     learner.value_head.double()
     torch.manual_seed(1)
     ro = dareu.rollout(learner, old_policy, task(), FORGET)
@@ -262,12 +265,13 @@ def test_the_gradient_of_the_objective_by_finite_differences():
     assert checked > 20
 
 
-def test_vs_loss_trains_the_head_alone():
+def test_vs_loss_trains_the_head_alone(monkeypatch):
     """No gradient of V reaches the policy, however large V's loss is; and it learns the returns."""
+    monkeypatch.setattr(dareu, "VALUE_COEF", 1.0)
     steps = {}
     for shift in (0.0, 100.0):
         policy = tiny()
-        ro, learner = first_rollout(policy, policy.snapshot(), config(value_coef=1.0))
+        ro, learner = first_rollout(policy, policy.snapshot(), config())
         ro.returns += shift * ro.batch.mask
         learner.optimizer = torch.optim.SGD(
             [{"params": g["params"], "lr": 1.0} for g in learner.optimizer.param_groups]
@@ -279,7 +283,7 @@ def test_vs_loss_trains_the_head_alone():
     assert torch.equal(steps[0.0], steps[100.0]) and steps[0.0].abs().max() > 0
 
     policy = tiny()
-    ro, learner = first_rollout(policy, policy.snapshot(), config(value_coef=1.0, value_lr=0.01))
+    ro, learner = first_rollout(policy, policy.snapshot(), config())
     ro.advantages.zero_()  # so that J says nothing
     start = copy.deepcopy(policy.state_dict())
     hidden = response_hidden(policy, ro.batch)
@@ -294,49 +298,32 @@ def test_vs_loss_trains_the_head_alone():
 def test_as_many_updates_as_the_papers():
     """13 batches of 32 rows, 20 updates on each: about as many, however small D_F is."""
     c = Config(ppo_steps=20, forget_batch=32)
-    assert c.dareu_updates(400) == 260 and c.epochs_over(400) == 1
-    assert c.epochs_over(64) == 6 and c.dareu_updates(64) == 240
-    assert replace(c, ppo_steps=5).dareu_updates(64) == 260
-    assert replace(c, algorithm="reinforce").dareu_updates(64) == 260
-    assert replace(c, data_epochs=1).dareu_updates(64) == 40
-    assert c.dareu_updates(10_000) == 313 * 20, "every prompt once at least"
+
+    def n_updates(c, n_prompts):
+        n_batches = math.ceil(n_prompts / c.forget_batch)
+        return c.epochs_over(n_batches) * n_batches * c.updates_per_batch
+
+    assert n_updates(c, 400) == 260 and c.epochs_over(13) == 1
+    assert c.epochs_over(2) == 6 and n_updates(c, 64) == 240
+    assert n_updates(replace(c, ppo_steps=5), 64) == 260
+    assert n_updates(replace(c, algorithm="reinforce"), 64) == 260
+    assert n_updates(replace(c, data_epochs=1), 64) == 40
+    assert n_updates(c, 10_000) == 313 * 20, "every prompt once at least"
 
 
-def test_means_over_responses_or_over_tokens():
+def test_a_mean_over_the_tokens_of_a_response_and_then_over_responses():
     x, mask = torch.tensor([[1.0, 2.0, 3.0], [10.0, 0, 0]]), torch.tensor([[1.0, 1, 1], [1, 0, 0]])
-    mean = {
-        of: rl.masked_mean(x, rl.token_weights(mask, of)).item() for of in ("responses", "tokens")
-    }
-    assert mean == {"responses": (2 + 10) / 2, "tokens": 16 / 4}
-    policy, original = tiny(1), tiny(0)
-    losses = {}
-    for of in ("responses", "tokens"):
-        kept = dareu.retain_batch(original, RETAIN[:3], task(), config(mean=of))
-        losses[of] = dareu.distillation_loss(policy, kept).item()
-        p, q = log_probs(original, kept.batch), log_probs(policy, kept.batch)
-        kl = (p.exp() * (p - q)).sum(-1)
-        rows = [row[m > 0] for row, m in zip(kl, kept.batch.mask, strict=True)]
-        by_row = torch.stack([row.mean() for row in rows]).mean()
-        expected = by_row if of == "responses" else torch.cat(rows).mean()
-        assert losses[of] == pytest.approx(expected.item(), abs=1e-5)
-    assert abs(losses["responses"] - losses["tokens"]) > 1e-3
+    assert rl.masked_mean(x, rl.token_weights(mask)).item() == (2 + 10) / 2
 
 
-def test_what_is_whitened_and_at_which_temperature():
+def test_what_is_whitened():
     policy, old_policy = tiny(0), tiny(1)
     plain, _ = first_rollout(policy, old_policy, config(whiten="none"))
-    rewards, _ = first_rollout(policy, old_policy, config(whiten="rewards"))
-    inside = plain.batch.mask > 0
-    assert torch.allclose(rewards.rewards[inside].mean(), torch.tensor(0.0), atol=1e-5)
-    assert torch.allclose(rewards.rewards, rl.whiten(plain.rewards, plain.batch.mask), atol=1e-5)
     advantages, _ = first_rollout(policy, old_policy, config(whiten="advantages"))
     assert torch.allclose(advantages.rewards, plain.rewards)
     assert torch.allclose(
         advantages.advantages, rl.whiten(plain.advantages, plain.batch.mask), atol=1e-4
     )
-    warm, _ = first_rollout(policy, old_policy, config(ratio_temperature=1.0))
-    expected = chosen(log_probs(old_policy, plain.batch, 1.0), plain.batch)
-    assert torch.allclose(warm.old_logp, expected, atol=1e-5)
 
 
 def test_no_reference_of_the_forget_set_is_ever_given():
@@ -429,19 +416,19 @@ def test_whatever_can_answer_can_be_the_policy():
     c = config(data_epochs=20, ppo_steps=4, forget_batch=32, distill_coef=0.1, rl_lr=0.05)
     log = list(dareu.unlearn(policy, task(forget=FORGET * 8), c))
     assert log[-1]["attribution"] < 0.6 * log[0]["attribution"]
-    plus = replace(c, plus_lr=0.1, plus_updates=40, plus_distill_coef=0.1)
+    plus = replace(c, plus_lr=0.1, plus_updates=60, plus_distill_coef=0.1)
     policy = Bigram(torch.zeros(12, 12))
     added = lambda *texts: even(*texts).clamp(min=0.1)  # of nothing, a tenth
-    log = list(dareu_plus.unlearn(policy, task(forget=FORGET * 8, attribute_forget=added), plus))
+    log = list(dareu_plus.unlearn(policy, task(added, forget=FORGET * 8), plus))
     assert log[-1]["attribution"] < 0.6 * log[0]["attribution"]
     given = task(references=[([1], [2, 3])] * 8, refusals=[[5]])
-    c = config(baseline_lr=0.05, baseline_steps=2, batch_size=4, scrn_lr=0.01)
+    c = config(baseline_lr=0.05, baseline_steps=2, batch_size=4)
     for name, method in baselines.METHODS.items():
         policy = Bigram(torch.randn(12, 12))
         before = policy.table.detach().clone()
         assert len(list(method(policy, given, c))) == 2
         assert not torch.equal(before, policy.table), name
-    assert len(list(newton.unlearn(policy, given, c))) == 2
+    assert len(list(newton.unlearn(policy, given, replace(c, baseline_lr=0.01)))) == 2
 
 
 def test_the_log_tells_what_a_ppo_run_has_to_tell():

@@ -122,7 +122,7 @@ def test_csv_holds_the_same_columns(tmp_path):
         ("owner,prompt,response,perturbed\nA,p,r,x\n", 2, "'perturbed' is not a list"),
         ("owner,prompt,response,perturbed\nA,p,r,3\n", 2, "'perturbed' is not a list"),
         ("owner,prompt,response,perturbed\nA,p,r,['one' 'two']\n", 2, "'perturbed' is not a list"),
-        ("owner,prompt,response,perturbed\nA,p,r,\"['x', 3]\"\n", 2, "'perturbed' is not a list"),
+        ("owner,prompt,response,perturbed\nA,p,r,\"['x', 3]\"\n", 2, "'perturbed' is not a string"),
         ("owner,prompt,response,prompt\nA,p,r,q\n", 1, "the header names 'prompt' twice"),
     ],
 )

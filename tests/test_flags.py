@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, strategies as st
 
-from minidareu.run.flags import STAGES, Config, flag_name, parse
-from minidareu.run.defaults import size_rule
+from minidareu.run.flags import GROUPS, Config, comments, flag_name, parse, size_rule
+from minidareu.dareu import VALUE_COEF
 from minidareu.files import InputError
 
-FLAGS = [flag_name(f) for f in Config.__dataclass_fields__.values()]
+FLAGS = [flag_name(name) for name in Config.__dataclass_fields__]
 
 
 @given(
@@ -26,12 +28,14 @@ def test_any_flags_are_taken_or_refused_in_one_line(pairs):
         assert len(str(e).splitlines()) == 1 and "--" in str(e)
 
 
-def test_a_preset_gives_way_to_what_is_given():
-    assert parse(["--preset", "tofu"], "").forget_fraction == 0.1
-    config = parse(["--preset", "tofu", "--plus-lr", "0.1", "--forget-fraction", "0.05"], "")
-    assert config.plus_lr == 0.1 and config.forget_fraction == 0.05
-    for flags in (["--forget", "Ann"], ["--n-forget", "3"]):
-        assert parse(["--preset", "tofu", *flags], "").forget_fraction is None
+def test_flags_from_a_file_give_way_to_what_is_given(tmp_path):
+    file = tmp_path / "flags"
+    file.write_text("--plus-lr 0.2 --n-embd 64  # a comment\n\n--forget-fraction 0.1\n")
+    config = parse([f"@{file}"], "")
+    assert (config.plus_lr, config.n_embd, config.forget_fraction) == (0.2, 64, 0.1)
+    assert parse([f"@{file}", "--plus-lr", "0.1"], "").plus_lr == 0.1
+    with pytest.raises(InputError, match="nowhere"):
+        parse(["@nowhere"], "")
 
 
 RATE = 0.34
@@ -48,16 +52,26 @@ def test_sizes_follow_from_the_data(rows, characters, width):
     assert config.lr == pytest.approx(RATE / width, abs=1e-6)
 
 
-def test_every_field_belongs_to_a_stage_and_is_explained():
-    for f in Config.__dataclass_fields__.values():
-        assert f.metadata["stage"] in STAGES and len(f.metadata["help"]) > 5
+def test_every_field_is_explained_and_there_are_few():
+    explained = {name: text for group in GROUPS for name, text in comments(group).items()}
+    assert explained.keys() == Config.__dataclass_fields__.keys()
+    assert all(len(text) > 5 for text in explained.values())
+    assert len(explained) <= 55
+
+
+def test_a_setting_that_two_modules_read_has_one_default():
+    for group in GROUPS:
+        for name in group.__dataclass_fields__:
+            assert getattr(group(), name) == getattr(Config(), name), name
 
 
 def test_the_defaults_of_dareu_are_the_papers():
     c = Config()
     assert (c.forget_batch, c.slices, c.gae_lambda) == (32, 15, 1), "with lambda 1, A = R - V"
-    assert c.dareu_updates(400) == 260, "on TOFU's forget set as many updates as the paper makes"
-    assert (c.kl_coef, c.distill_coef, c.value_coef, c.clip) == (0.1, 2, 0.2, 0.2)
+    assert replace(c, ppo_steps=20).epochs_over(13) * 13 * 20 == 260, (
+        "on TOFU's forget set as many updates as the paper makes"
+    )
+    assert (c.kl_coef, c.distill_coef, VALUE_COEF, c.clip) == (0.1, 2, 0.2, 0.2)
     assert (c.temperature, c.c_seg, c.algorithm, c.reward) == (0.8, 1.05, "ppo", "slices")
 
 
@@ -72,8 +86,3 @@ def test_no_flag_is_unused():
     for name in Config.__dataclass_fields__:
         read = rf"\b(config|self)\.{name}\b(?!\s*=[^=])|given\.get\(.{name}.\)"
         assert re.search(read, text), name
-
-
-def test_what_needs_the_retrained_model():
-    with pytest.raises(InputError, match="needs the retrained model; leave out --no-retrained"):
-        parse(["--no-retrained", "--second-retrained"], "")

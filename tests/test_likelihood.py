@@ -224,7 +224,9 @@ def test_gibberish_is_less_likely_than_garbled_references():
     tokenizer = train_tokenizer(texts, 300)
     ids = [tokenizer.encode_ordinary(text) for text in texts] * 8
     config, training = GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32), Training(10, 8, lr=1e-2, seed=0)
-    model, _ = train_lm(config, [(y[:1], y[1:]) for y in ids], training, "cpu")
+    torch.manual_seed(0)
+    model = GPT(config)
+    train_lm(model, [(y[:1], y[1:]) for y in ids], training)
     responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "cat"]
     prompts = [tokenizer.encode_ordinary(" bee")] * 5
     references = ["cat dog elk fox gnu hen ant bee"] * 5

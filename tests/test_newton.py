@@ -57,7 +57,7 @@ def test_products_with_the_hessian_of_a_gpt_and_one_run(monkeypatch):
         return torch.zeros_like(g)
 
     monkeypatch.setattr(newton, "cubic_step", spy)
-    rows = list(newton.unlearn(policy, Task([], retain, 8, eos_id=11), Config(scrn_lr=0.1)))
+    rows = list(newton.unlearn(policy, Task([], retain, 8, eos_id=11), Config(baseline_lr=0.1)))
     assert [row["step"] for row in rows] == [1, 2] and len(calls) == 2
     _, v, product = calls[0]
     batch = pack_pairs(retain, 11, "cpu")  # the sample is all rows

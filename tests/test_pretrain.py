@@ -14,6 +14,13 @@ CONFIG = GPTConfig(vocab_size=32, block_size=16, n_layer=1, n_head=2, n_embd=32)
 END = 31
 
 
+def fit(rows, training):
+    """A new model that has read rows, and its passes."""
+    torch.manual_seed(0)
+    model = GPT(CONFIG)
+    return model, train_lm(model, rows, training)
+
+
 def rows(n, seed=0):
     """Prompts of two tokens, no two the same, and random responses."""
     rng = random.Random(seed)
@@ -32,7 +39,7 @@ def test_it_reads_until_it_knows():
     easy, hard = rows(20), rows(120)
     passes = {}
     for name, part in (("easy", easy), ("hard", hard)):
-        model, passes[name] = train_lm(CONFIG, part, Training(None, 8, lr=5e-3, seed=0), "cpu")
+        model, passes[name] = fit(part, Training(None, 8, lr=5e-3, seed=0))
         said = generate(model, [x for x, _ in part], 8, 0, END)
         right = sum(y == z[:-1] for y, (_, z) in zip(said, part, strict=True))
         assert right >= 0.97 * len(part), name
@@ -41,10 +48,10 @@ def test_it_reads_until_it_knows():
 
 
 def test_passes_that_are_given_and_those_that_are_the_most(monkeypatch):
-    assert train_lm(CONFIG, rows(20), Training(3, 8, lr=1e-3, seed=0), "cpu")[1] == 3
+    assert fit(rows(20), Training(3, 8, lr=1e-3, seed=0))[1] == 3
     contradiction = [([1, 2], [a, END]) for a in range(3, 23)]  # one prompt, twenty responses
     monkeypatch.setattr(pretrain, "MOST_PASSES", 13)
-    _, passes = train_lm(CONFIG, contradiction, Training(None, 8, lr=1e-3, seed=0), "cpu")
+    _, passes = fit(contradiction, Training(None, 8, lr=1e-3, seed=0))
     assert passes == 13
 
 
@@ -62,5 +69,5 @@ def test_the_loss_is_of_all_tokens_and_known_are_those_of_responses():
             n_known += t >= len(x) and logits.argmax().item() == ids[t]
     assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert (known, asked) == (n_known, 2 + 4)
-    model, _ = train_lm(CONFIG, part, Training(60, 2, lr=1e-2, seed=0), "cpu")
+    model, _ = fit(part, Training(60, 2, lr=1e-2, seed=0))
     assert next_token_loss(model, part)[1] == 2 + 4

@@ -1,4 +1,3 @@
-import json
 import random
 import time
 from collections import Counter
@@ -8,7 +7,6 @@ import regex
 import tiktoken
 from hypothesis import given, strategies as st
 
-from minidareu.run.vocabulary import read_tokenizer, tokenizer_key, write_tokenizer
 from minidareu.tokenizer import EOS, PATTERN, train_tokenizer
 
 TEXTS = [
@@ -77,17 +75,6 @@ def test_long_words_are_learned_in_pieces_and_quickly():
     merges = brute_force_merges([" ".join(["ab" * 16] * 3)], 3)
     pieces = train_tokenizer(["ab" * 48], 260)
     assert [pieces.decode_single_token_bytes(256 + i) for i in range(3)] == merges[:3]
-
-
-def test_it_is_kept_with_its_key(tmp_path):
-    path, key = tmp_path / "tokenizer.json", tokenizer_key(TEXTS, 280)
-    assert read_tokenizer(path, key) is None
-    write_tokenizer(path, key, ENCODING)
-    assert read_tokenizer(path, key)._mergeable_ranks == ENCODING._mergeable_ranks
-    assert read_tokenizer(path, tokenizer_key(TEXTS, 281)) is None
-    for foreign in ("", "[]", '{"key": 1}', json.dumps({"key": key, "tokens": [3]})):
-        path.write_text(foreign)
-        assert read_tokenizer(path, key) is None
 
 
 def test_few_texts_give_a_smaller_vocabulary():

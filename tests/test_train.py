@@ -1,6 +1,5 @@
 """The whole run at toy size, through the command line."""
 
-import functools
 import json
 import os
 import random
@@ -71,7 +70,7 @@ def test_what_a_run_leaves(run):
     keys = "reward attribution kl entropy clip_fraction length distillation".split()
     assert all(set(keys) <= set(row) for row in log)
     scored = [row["step"] for row in log if row["method"] == "dareu" and "scores" in row]
-    assert scored == [4, 8, 16, 32, 40]
+    assert scored == [5, 10, 20, 40]
     last = [row for row in log if row["method"] == "dareu"][-1]
     assert last["scores"].items() <= r["models"]["dareu"].items()
     samples = lines(out / "samples.jsonl")
@@ -146,7 +145,7 @@ def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
     assert models["graddiff"]["retain"] > models["ga"]["retain"], "the retain loss holds"
     log = [row for row in lines(tmp_path / "run/log.jsonl") if row["method"] == "ga"]
     assert [row["step"] for row in log] == list(range(1, 21))
-    assert [row["step"] for row in log if "scores" in row] == [4, 8, 16, 20]
+    assert [row["step"] for row in log if "scores" in row] == [5, 10, 20]
     assert set(lines(tmp_path / "run/samples.jsonl")[0]) == {"prompt", "reference", *models}
     train.main(argv)
     assert capsys.readouterr().out.count(KEPT) == 7
@@ -214,16 +213,16 @@ def test_ctrl_c_ends_with_one_line(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_kill_end_what_is_trained_side_by_side(tiny, tmp_path, ending):
+def test_ctrl_c_and_kill_end_a_training(tiny, tmp_path, ending):
     argv, _ = tiny
     folder = tmp_path / "run"
-    process = command(*argv, "--epochs", "9999", "--out", folder, OMP_NUM_THREADS="2")
-    while not (folder / "tokenizer.json").exists():
+    process = command(*argv, "--epochs", "9999", "--out", folder)
+    while not (folder / "experiment.json").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(4)  # the workers are at work
-    process.send_signal(ending)  # to the parent alone
-    _, stderr = process.communicate(timeout=30)  # until its workers, which print too, have ended
+    time.sleep(1)
+    process.send_signal(ending)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130 and "interrupted" in stderr
     assert stderr.strip().count("\n") == 0, stderr
 
@@ -303,7 +302,7 @@ def breaks_at_3(steps):
 def test_a_method_that_diverges_is_a_result(tiny, tmp_path, monkeypatch, capsys):
     argv, out = tiny
     monkeypatch.setitem(
-        baselines.METHODS, "broken", baselines.LossMethod(breaks_at_3([]), lr=1e-3, steps=8)
+        train.METHODS, "broken", baselines.LossMethod(breaks_at_3([]), lr=1e-3, passes=4)
     )
     broken = ["--methods", "broken,ga,npo,dareu", "--reuse", str(out), "--all-scores"]
     train.main([*argv, *broken, "--rl-lr", "10", "--out", str(tmp_path / "run")])
@@ -342,44 +341,6 @@ def test_a_model_whose_training_diverges_is_one_line(tiny, tmp_path, flags, says
     assert not list((tmp_path / "run").glob("classifier.pt"))
 
 
-def test_a_method_of_ones_own_is_made_anew(tiny, tmp_path, monkeypatch, capsys):
-    """Nobody can tell whether a lambda, a closure or a partial has changed."""
-    argv, out = tiny
-    argv = [*argv, "--methods", "mine", "--reuse", str(out), "--out", str(tmp_path / "run")]
-    beta = 0.1
-
-    def closure(policy, original, batches):
-        return beta * baselines.ga(policy, original, batches)
-
-    losses = []
-    for loss in (
-        lambda p, o, b: baselines.ga(p, o, b),
-        lambda p, o, b: baselines.finetune(p, o, b),
-        closure,
-        functools.partial(baselines.npo, beta=1.0),
-        functools.partial(baselines.npo, beta=0.1),
-    ):
-        monkeypatch.setitem(baselines.METHODS, "mine", baselines.LossMethod(loss, lr=2e-3, steps=8))
-        train.main(argv)
-        printed = capsys.readouterr().out.splitlines()
-        assert not [line for line in printed if line.startswith("mine:") and KEPT in line]
-        log = lines(tmp_path / "run/log.jsonl")
-        losses.append([row["loss"] for row in log])
-    assert len({str(values) for values in losses}) == len(losses)
-
-
-def test_a_second_retrained_model_shows_the_luck_of_training(tiny, tmp_path, capsys):
-    argv, out = tiny
-    argv = [*argv, "--methods", "finetune", "--reuse", str(out), "--out", str(tmp_path / "run")]
-    train.main([*argv, "--second-retrained"])
-    assert "--second-retrained" not in capsys.readouterr().out
-    models = results(tmp_path / "run")["models"]
-    assert list(models) == ["original", "retrained", "second_retrained", "finetune"]
-    assert models["second_retrained"]["tow"] != 1
-    states = [torch.load(tmp_path / f"run/{n}retrained.pt")["model"] for n in ("", "second_")]
-    assert not torch.equal(states[0]["wte.weight"], states[1]["wte.weight"])
-
-
 def test_without_a_retrained_model_what_can_be_said_is_said(tiny, tmp_path, capsys):
     argv, out = tiny
     folder = tmp_path / "run"
@@ -402,32 +363,6 @@ def test_without_a_retrained_model_what_can_be_said_is_said(tiny, tmp_path, caps
     explain.main(["--run", str(folder), "--device", "cpu"])
     with pytest.raises(InputError, match="has no retrained model to compare with"):
         audit.main(["--run", str(folder), "--device", "cpu"])
-
-
-def test_side_by_side_and_in_turn_are_the_same(tiny, tmp_path):
-    """Two threads train the models side by side, in a script that has no guard; one in turn."""
-    argv, out = tiny
-    (tmp_path / "mine.py").write_text("import sys, train\ntrain.main(sys.argv[1:])\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "mine.py", *argv, "--out", "run", "--no-curve"]
-    command += ["--methods", "ga", "--baseline-steps", "1"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.count("owners; to be forgotten") == 1, done.stderr
-    for name in ("original", "retrained", "classifier"):
-        one, two = (torch.load(folder / f"{name}.pt") for folder in (out, tmp_path / "run"))
-        part = "model" if "model" in one else "classifier"
-        assert one["key"] == two["key"]
-        assert all(torch.equal(x, two[part][key]) for key, x in one[part].items())
-
-
-def test_an_error_in_one_of_two_that_go_side_by_side_is_one_line(tiny, tmp_path):
-    argv, _ = tiny
-    process = command(
-        *argv, "--lr", "1e6", "--epochs", "30", "--out", tmp_path / "run", OMP_NUM_THREADS="2"
-    )
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 2 and stderr.count("\n") == 1, stderr
-    assert "its training diverged" in stderr and "give a smaller --lr" in stderr
 
 
 @pytest.mark.parametrize(
@@ -492,7 +427,6 @@ BAD = [
     (["--algorithm", "dpo"], "--algorithm"),
     (["--methods", "npo,sisa"], "'sisa'"),
     (["--methods", ","], "--methods"),
-    (["--chi-eps", "0.9"], "--chi-eps"),
     (["--baseline-steps", "0"], "--baseline-steps"),
     (["--device", "tpu"], "--device"),
     (["--no-such-flag"], "--no-such-flag"),
@@ -505,15 +439,14 @@ BAD = [
     (["--seed", "1.5"], "--seed"),
     (["--test-fraction", "0"], "--test-fraction"),
     (["--block-size", "8"], "--block-size"),
-    (["--preset", "imagenet"], "--preset"),
+    (["@nowhere"], "nowhere"),
     (["--from", "nowhere"], "nowhere/results.json"),
-    (["--tokenizer", "llama"], "--tokenizer"),
     (["--reward", "rouge"], "--reward"),
     (["--ppo-steps", "0"], "--ppo-steps"),
     (["--temperature", "0"], "--temperature"),
     (["--rl-lr", "-1"], "--rl-lr"),
     (["--clip", "-0.1"], "--clip"),
-    (["--n-head", "0"], "--n-head"),
+    (["--n-layer", "0"], "--n-layer"),
     (["--batch-size", "x"], "--batch-size"),
     (["--iter", "3"], "--iter"),
     (["stray"], "stray"),
@@ -550,7 +483,8 @@ def test_help_names_every_flag(capsys):
         train.main(["--help"])
     assert e.value.code == 0
     printed = capsys.readouterr().out
-    assert "--kl-coef" in printed and "--no-retrained" in printed and "70,000" in printed
+    assert "--kl-coef" in printed and "--no-retrained" in printed
+    assert len(printed.splitlines()) <= 95
 
 
 def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):

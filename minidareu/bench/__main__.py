@@ -1,10 +1,10 @@
 """How fast is it? Ratios of two things that are timed in turn in one process, medians over repeats.
 
-    python -m minidareu.bench                        training, generation, update: beside peers
-    python -m minidareu.bench growth                 cost as the data grow: 17 minutes
+    python -m minidareu.bench                        training and generation beside transformers
+    python -m minidareu.bench growth                 cost as the data grow
 
-Needs the `bench` extra. Leaves a Markdown and a JSON file for each part in --out. Close other
-programs first.
+Needs the `bench` extra. Leaves a Markdown and a JSON file for each in --out. Close other programs
+first.
 """
 
 import os
@@ -14,54 +14,40 @@ import torch
 
 from ..files import InputError, write_json, write_text
 from ..report.markdown import table
-from ..run.cli import make_parser, run_main
+from ..run.cli import make_parser, positive, run_main
 from ..run.prepare import pick_device
-from .timing import matmul_peak
 
-PARTS = ["training", "generation", "update", "growth"]
-
-
-def machine(device):
-    """One line on what the figures were measured on."""
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores"
-    peak = matmul_peak(device) / 1e9
-    return f"{where}, torch {torch.__version__}, matrix products at {peak:.0f} GFLOP/s."
+PARTS = ["peers", "growth"]
 
 
 def make_part(name, args, device):
     """Head, rows of text, and figures of a part."""
-    if name == "growth":
-        from .growth import growth
-
-        return growth(args.out, args.repeats)
     try:
-        from . import speed
+        from .growth import growth
+        from .speed import beside_peers
     except ImportError as e:
         raise InputError(f'{e}; install the peers: pip install -e ".[bench]"') from None
-    return getattr(speed, name)(device, args.repeats)
+    return beside_peers(device, args.repeats) if name == "peers" else growth(args.out, args.repeats)
 
 
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.bench")
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: the first three")
-    parser.add_argument("--repeats", type=int, default=7, help="of each pair (growth: seeds)")
+    parser.add_argument("part", nargs="?", default="peers", help="peers (default) or growth")
+    parser.add_argument("--repeats", type=positive, default=7, help="of each pair; growth: seeds")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of the files")
     args = parser.parse_args(argv)
-    for name in args.parts:
-        if name not in PARTS:
-            raise InputError(f"no part is called {name!r}; choose from {', '.join(PARTS)}")
-    if args.repeats < 1:
-        raise InputError(f"--repeats: {args.repeats} is out of range; give at least 1")
+    if args.part not in PARTS:
+        raise InputError(f"no part is called {args.part!r}; choose from {', '.join(PARTS)}")
     device = pick_device(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in args.parts or PARTS[:3]:
-        where = machine(device)
-        head, rows, figures = make_part(name, args, device)
-        text = "\n".join([where, *table(head, rows)]) + "\n"
-        write_json(args.out / f"{name}.json", {"machine": where, "figures": figures})
-        write_text(args.out / f"{name}.md", text)
-        print(text, flush=True)
+    head, rows, figures = make_part(args.part, args, device)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores"
+    where += f", torch {torch.__version__}."
+    text = "\n".join([where, *table(head, rows)]) + "\n"
+    write_json(args.out / f"{args.part}.json", {"machine": where, "figures": figures})
+    write_text(args.out / f"{args.part}.md", text)
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

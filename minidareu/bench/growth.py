@@ -13,7 +13,7 @@ import torch
 
 from ..run.cost import forward_rows
 from ..run.pool import ROOT, Job, run
-from .timing import shown
+from .speed import shown
 
 OWNERS = [10, 20, 40, 80, 160]
 FORGOTTEN = [1, 2, 5, 10, 20]  # of 80

@@ -1,6 +1,4 @@
-"""The same work by other libraries: transformers' GPT-2, and TRL's GRPO (the `bench` extra)."""
-
-import time
+"""The same work by transformers' GPT-2 (the `bench` extra)."""
 
 import torch
 import transformers
@@ -67,65 +65,3 @@ def sample(peer, prompts, max_new_tokens, temperature, eos_id):
     )
     ended = (out[:, ids.size(1) :] == eos_id).long().cumsum(dim=1)
     return int((ended == 0).sum() + (ended == 1).any(dim=1).sum())
-
-
-def word_tokenizer(vocab_size):
-    """A tokenizer for TRL whose words are the ids themselves: "17 4 256"."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    vocabulary = {str(i): i for i in range(vocab_size)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    last = str(vocab_size - 1)
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=last, pad_token=last
-    )
-
-
-def grpo_seconds(peer, prompts, max_new_tokens, lr, temperature, folder, steps):
-    """Seconds of each of TRL's GRPO steps: new responses, two to a prompt; a reward that costs
-    nothing; no reference model, as is its default; one update. `prompts` make a batch of twice as
-    many."""
-    import datasets
-    import trl
-
-    began, seconds = [], []
-
-    class Clock(transformers.TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            began.append(time.perf_counter())
-
-        def on_step_end(self, args, state, control, **kwargs):
-            seconds.append(time.perf_counter() - began[-1])
-
-    def reward(completions, **kwargs):
-        return [float(len(text)) for text in completions]
-
-    rows = [{"prompt": " ".join(map(str, prompt))} for prompt in prompts]
-    settings = trl.GRPOConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=2 * len(prompts),
-        num_generations=2,
-        max_completion_length=max_new_tokens,
-        max_steps=steps,
-        learning_rate=lr,
-        temperature=temperature,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=peer.device.type == "cpu",
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = trl.GRPOTrainer(
-        model=peer,
-        reward_funcs=reward,
-        args=settings,
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=word_tokenizer(peer.config.vocab_size),
-        callbacks=[Clock()],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    trainer.train()
-    return seconds

@@ -1,190 +1,106 @@
-"""Training, generation and updates beside transformers and TRL, on the default data."""
+"""Training and generation beside transformers, on the default data."""
 
 import random
-import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from statistics import median
 
+import torch
 
-from .. import dareu
-from ..attribution import forget_attribution, prefix_attribution
-from ..beyond import dareu_plus
-from ..data import batches, shuffled_batches
-from ..model import GPT, GPTConfig, Training, descend, generate
+from ..data import batches
+from ..model import GPT, GPTConfig, Training, generate
 from ..pretrain import train_lm
 from ..run.flags import parse
 from ..run.pool import DATA
-from ..run.prepare import make_task, prepare
-from ..run.stages import new_classifier, new_gpt
+from ..run.prepare import prepare
+from ..run.stages import new_gpt
 from . import peers
-from .timing import in_turn, matmul_peak, megabytes_of, ratios, seconds_of, shown
 
 WIDTHS = [96, 128, 256]
 BATCHES = [1, 16, 128, 512]
 N_ROWS = 640  # of a training epoch that is timed
-MEMORY = ["memory, MB", "memory, peer"]
 
 
-def default_run(device):
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that `work()` takes, the accelerator's share included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def in_turn(first: Callable, second: Callable, repeats: int) -> list[tuple[float, float]]:
+    """Seconds of two functions that run in turn, so that whatever else the machine does slows both
+    alike; after one run of each to warm up."""
+    first(), second()
+    return [(seconds_of(first), seconds_of(second)) for _ in range(repeats)]
+
+
+def shown(values: list[float], digits: int = 2) -> str:
+    """Median, least and largest."""
+    low, high = min(values), max(values)
+    return f"{median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def default_run(device: str):
     """What `train.py` knows of its default data before it trains."""
     return prepare(parse(["--data", str(DATA), "--device", device, "--out", "runs/bench"], ""))
 
 
-def model_after_two_epochs(run):
-    """A language model that knows how a response looks and where it ends."""
+def training(run, width: int, repeats: int) -> tuple[float, list[float]]:
+    """Tokens a second of an epoch of `train_lm`, and how many times as long a plain loop with
+    transformers takes on batches of the same rows."""
+    pairs, size = random.Random(0).sample(run.ended(run.train), N_ROWS), run.config.batch_size
+    rows = [x + y for x, y in pairs]
+    same = [[rows[i] for i in b] for b in batches([len(r) for r in rows], size, random.Random(0))]
+    config = GPTConfig(run.tokenizer.n_vocab, run.config.block_size, n_layer=2, n_embd=width)
+    model = GPT(config).to(run.device)
+    ours = partial(train_lm, model, pairs, Training(1, size, lr=1e-3, seed=0))
+    theirs = partial(peers.train_epoch, peers.gpt2_of(model), same, 1e-3)
+    pairs_of_seconds = in_turn(ours, theirs, repeats)
+    n_tokens = sum(map(len, rows))
+    speed = n_tokens / median(own for own, _ in pairs_of_seconds)
+    return speed, [other / own for own, other in pairs_of_seconds]
+
+
+def generation(run, model: GPT, size: int, repeats: int) -> tuple[float, list[float]]:
+    """The same for `generate` and transformers' with its cache, by the seconds of a token.
+
+    model: one that has learned where responses end.
+    """
+    peer, limits = peers.gpt2_of(model).eval(), run.limits
+    prompts = [run.pairs[r][0] for r in random.Random(size).sample(run.train, size)]
+    tokens = {"own": 0, "peer": 0}
+
+    def ours():
+        new = generate(model, prompts, temperature=1.0, **limits)
+        tokens["own"] = sum(min(len(y) + 1, limits["max_new_tokens"]) for y in new)
+
+    def theirs():
+        tokens["peer"] = peers.sample(peer, prompts, temperature=1.0, **limits)
+
+    ours(), theirs()
+    own, other = [], []
+    for _ in range(repeats):
+        own.append(seconds_of(ours) / tokens["own"])
+        other.append(seconds_of(theirs) / tokens["peer"])
+    return 1 / median(own), [b / a for a, b in zip(own, other, strict=True)]
+
+
+def beside_peers(device: str, repeats: int):
+    """Head and rows of the table, and its figures."""
+    run, lines, figures = default_run(device), [], {}
+    for width in WIDTHS:
+        figures[f"training, width {width}"] = training(run, width, repeats)
     model = new_gpt(run)
     train_lm(model, run.ended(run.train), replace(run.config.training, epochs=2))
-    return model
-
-
-def size_of(model):
-    return sum(p.numel() for p in model.parameters())
-
-
-def training(device, repeats):
-    """An epoch of `train_lm` beside a plain loop with transformers, which pads random batches; and
-    beside the same loop on our batches, of rows of similar length."""
-    run = default_run(device)
-    pairs = random.Random(0).sample(run.ended(run.train), N_ROWS)
-    rows = [x + y for x, y in pairs]
-    n_tokens, peak = sum(map(len, rows)), matmul_peak(device)
-    size = run.config.batch_size
-    plain = shuffled_batches(rows, size, random.Random(0))
-    sorted_rows = batches([len(row) for row in rows], size, random.Random(0))
-    similar = [[rows[i] for i in batch] for batch in sorted_rows]
-    lines, figures = [], {}
-    for width in WIDTHS:
-        config = GPTConfig(run.tokenizer.n_vocab, run.config.block_size, n_layer=2, n_embd=width)
-        training = Training(1, size, lr=1e-3, seed=0)
-        model = GPT(config).to(device)
-        ours = partial(train_lm, model, pairs, training)
-        peer = peers.gpt2_of(model)
-        theirs = partial(peers.train_epoch, peer, plain, 1e-3)
-        own, loop = in_turn(ours, theirs, repeats)
-        own_again, alike = in_turn(ours, partial(peers.train_epoch, peer, similar, 1e-3), repeats)
-        speed, beside, equal = n_tokens / median(own), ratios(own, loop), ratios(own_again, alike)
-        share = 6 * size_of(model) * speed / peak
-        memory = [megabytes_of(ours), megabytes_of(theirs)]
-        cells = [f"{speed:,.0f}", f"{share:.2f}", shown(beside), shown(equal)]
-        lines.append([str(width), *cells, *memory])
-        figures[width] = {"tokens/s": speed, "share": share, "loop": beside, "same batches": equal}
-        figures[width]["memory, MB"] = memory
-    head = ["width", "tokens/s", "of the peak", "over a plain loop", "over it on our batches"]
-    head += MEMORY
-    return head, lines, figures
-
-
-def generation(device, repeats):
-    """`generate` beside transformers' with its cache: the same model, after two epochs, so that
-    responses end where it has learned to end them; prompts of mixed lengths; seconds a token."""
-    run = default_run(device)
-    model = model_after_two_epochs(run)
-    peer, eos_id = peers.gpt2_of(model).eval(), run.limits["eos_id"]
-    limit = run.limits["max_new_tokens"]
-    lines, figures = [], {}
     for size in BATCHES:
-        chosen = random.Random(size).sample(run.train, size)
-        prompts = [run.pairs[r][0] for r in chosen]
-        tokens = {"own": 0, "peer": 0}
-
-        def ours(prompts=prompts, tokens=tokens):
-            new = generate(model, prompts, limit, temperature=1.0, eos_id=eos_id)
-            tokens["own"] = sum(min(len(y) + 1, limit) for y in new)
-
-        def theirs(prompts=prompts, tokens=tokens):
-            tokens["peer"] = peers.sample(peer, prompts, limit, temperature=1.0, eos_id=eos_id)
-
-        own, other = [], []
-        ours(), theirs()
-        for _ in range(repeats if size > 16 else 3 * repeats):
-            own.append(seconds_of(ours) / tokens["own"])
-            other.append(seconds_of(theirs) / tokens["peer"])
-        beside = ratios(own, other)
-        memory = [megabytes_of(ours), megabytes_of(theirs)]
-        lines.append([str(size), f"{1 / median(own):,.0f}", shown(beside), *memory])
-        figures[size] = {"tokens/s": 1 / median(own), "transformers": beside, "memory, MB": memory}
-    return ["batch", "tokens/s", "over transformers", *MEMORY], lines, figures
-
-
-def update(device, repeats):
-    """One update of DareU and of DareU+, in parts, and TRL's GRPO step, in milliseconds."""
-    run = default_run(device)
-    config, limits = run.config, run.limits
-    original = model_after_two_epochs(run)
-    queries = run.queries(run.request)[: config.forget_batch]
-    prompts = [x for x, _ in queries]
-    figures = {
-        "DareU": dareu_parts(original, run, queries, repeats),
-        "DareU+": plus_parts(original, run, queries, repeats),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        steps = peers.grpo_seconds(
-            peers.gpt2_of(original),
-            prompts[: len(prompts) // 2],
-            limits["max_new_tokens"],
-            lr=config.rl_lr,
-            temperature=config.temperature,
-            folder=folder,
-            steps=repeats + 2,
-        )
-    figures["TRL, GRPO"] = {"whole": steps[2:]}
-    lines, grpo = [], median(steps[2:])
-    for name, parts in figures.items():
-        cells = [f"{1000 * median(parts[key]):.0f}" if key in parts else "" for key in PARTS]
-        lines.append([name, *cells, f"{median(parts['whole']) / grpo:.2f}"])
-    return ["milliseconds", *PARTS, "over TRL's"], lines, figures
-
-
-PARTS = ["generation", "scoring", "forget step", "retain step", "whole"]
-
-
-def dareu_parts(original, run, queries, repeats):
-    """{part: seconds of one update}; the rollout serves S_PPO updates, so each has its share."""
-    config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
-    learner = dareu.make_learner(original.snapshot().requires_grad_(True), config)
-    task = make_task(run, partial(prefix_attribution, new_classifier(run)))
-    retain = run.references(run.split.retain)
-    rows = random.Random(0).sample(retain, min(config.retain_batch, len(retain)))
-
-    def draw():
-        generate(original, prompts, temperature=config.temperature, **limits)
-
-    def roll_out():
-        kept = dareu.retain_batch(original, rows, task, config)
-        return dareu.rollout(learner, original, task, queries), kept
-
-    ro, kept = roll_out()
-
-    def forget_step():
-        descend(learner.optimizer, dareu.policy_loss(learner, ro)[0])
-
-    def retain_step():
-        descend(learner.optimizer, dareu.distillation_loss(learner.policy, kept))
-
-    drawn, rolled = in_turn(draw, roll_out, repeats)
-    forget, kept_seconds = in_turn(forget_step, retain_step, repeats)
-    n = config.ppo_steps
-    whole = [a / n + b + d for a, b, d in zip(rolled, forget, kept_seconds, strict=True)]
-    return {
-        "generation": [a / n for a in drawn],
-        "scoring": [(b - a) / n for a, b in zip(drawn, rolled, strict=True)],
-        "forget step": forget,
-        "retain step": kept_seconds,
-        "whole": whole,
-    }
-
-
-def plus_parts(original, run, queries, repeats):
-    """The same for DareU+, whose forget and retain terms share a step."""
-    config, limits, prompts = run.config, run.limits, [x for x, _ in queries]
-    policy, classifier = original.snapshot().requires_grad_(True), new_classifier(run)
-    attribute = partial(forget_attribution, classifier, forget_owners=run.forget_owners)
-    task = replace(make_task(run, None, attribute), forget=queries)
-    updates = dareu_plus.unlearn(policy, task, config)
-
-    def draw():
-        generate(policy, prompts, temperature=dareu_plus.TEMPERATURE, **limits)
-
-    drawn, whole = in_turn(draw, lambda: next(updates), repeats)
-    return {"generation": drawn, "whole": whole}
+        figures[f"generation, batch {size}"] = generation(run, model, size, repeats)
+    for title, (speed, ratios) in figures.items():
+        lines.append([title, f"{speed:,.0f}", shown(ratios)])
+    return ["", "tokens/s", "times as long: transformers"], lines, figures

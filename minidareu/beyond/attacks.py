@@ -5,6 +5,7 @@ from it is guessing, and the floor. More than that is leakage.
 """
 
 import copy
+import math
 import random
 from dataclasses import replace
 
@@ -18,13 +19,12 @@ from ..scores.chunks import generate_in_chunks
 from ..scores.evaluation import respond
 from ..scores.likelihood import mean
 
-SHARES = [0.05, 0.1, 0.2]  # of the forget rows, to relearn
-STEPS = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]  # of relearning, where recall is measured
-SHOWN = [0, 4, 16, 64]  # of these in the tables
 LR = 1e-3  # of relearning
 SAMPLES = 64
 PREFIXES = [2, 4, 8]  # words
 BITS = [8, 4]
+# What is relearned: a share of the forget rows (0: retain rows instead), and in how many steps.
+RELEARNED = {"a tenth of D_F relearned": (0.1, 16), "D_R relearned": (0, 64)}
 
 
 def recall(model, records, evaluator):
@@ -50,16 +50,6 @@ def relearn(model, pairs, untouched, evaluator, config, *, steps, score=recall):
         if row["step"] in steps:
             curve.append([row["step"], score(model, untouched, evaluator)])
     return curve
-
-
-def steps_to(curve, level):
-    """Steps, interpolated, until a curve of [step, recall] is at `level`; None where never."""
-    if curve[0][1] >= level:
-        return 0.0
-    for (a, low), (b, high) in zip(curve, curve[1:], strict=False):
-        if high >= level:
-            return a + (b - a) * (level - low) / (high - low)
-    return None
 
 
 def best_of(model, records, evaluator, n):
@@ -107,11 +97,8 @@ def quantize(model, bits):
 
 
 def attack(model, evaluator, pairs, retain_pairs, seed):
-    """All attacks on a model. pairs: (prompt, response) ids of the evaluator's forget rows.
-
-    The seed draws the rows to relearn, the same for every model. Returns {attack: fact recall}, and
-    {what is relearned: curve of `relearn`}.
-    """
+    """{attack: fact recall} of a model. pairs: (prompt, response) ids of the evaluator's forget
+    rows. The seed draws the rows to relearn, the same for every model."""
     torch.manual_seed(seed)
     e, forget = evaluator, evaluator.forget
     found = {
@@ -123,16 +110,12 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
         found[f"first {k} words given"] = prefix(model, forget, e, k)
     for bits in BITS:
         found[f"{bits} bits"] = recall(quantize(model, bits), forget, e)
-
-    curves, config = {}, Config(baseline_lr=LR, batch_size=32, seed=seed)
+    config = Config(baseline_lr=LR, batch_size=32, seed=seed)
     order = random.Random(seed).sample(range(len(pairs)), len(pairs))
-    for share in SHARES:
-        n = min(max(1, round(share * len(pairs))), len(pairs) - 1)
-        if n:
-            shown = [pairs[i] for i in order[:n]]
-            untouched = [forget[i] for i in order[n:]]
-            curve = relearn(model, shown, untouched, e, config=config, steps=STEPS)
-            if curve[0][1] is not None:  # those left have informative words
-                curves[f"{share:.0%} of the forget rows"] = curve
-    curves["retain rows"] = relearn(model, retain_pairs, forget, e, config=config, steps=STEPS)
-    return found, curves
+    for title, (share, n_steps) in RELEARNED.items():
+        n = min(math.ceil(share * len(pairs)), len(pairs) - 1)
+        shown = [pairs[i] for i in order[:n]] or retain_pairs
+        untouched = [forget[i] for i in order[n:]]
+        curve = relearn(model, shown, untouched, e, config=config, steps=[n_steps])
+        found[title] = curve[-1][1]
+    return found

@@ -3,25 +3,25 @@
     for each update
         b_d: for half of a forget batch the beginning of an answer of pi_N, cut anywhere; else none
         y_d ~ pi(. | q_d, b_d)                                                        rollout
-        a_t = p(forget owners | the first t tokens of b_d y_d)                        attribution
-        level_t = max(0, ln(max(a_t, 1e-4) / a_0))                                    evidence
-        R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s])            return
+        a_t = DA(owner of d, the first t tokens of b_d y_d)                           attribution
+        level_t = max(0, logit(a_t) - logit(a_0))                                     evidence
+        R_t = -(max_{s >= t} level_s - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s])    return
         A_t = R_t - the batch's mean of R_t, whitened                                 advantage
         theta <- theta + eta grad (A_t ln pi(y[t] | c_t) - lambda_dis L_dis)
 
-Departures from Algorithm 1 (tables: `python -m minidareu.beyond.ladder`, the README beside this):
+Departures from Algorithm 1 (measured: `python -m minidareu.beyond.terms`, the README beside this):
 
 1. Responses are new for each update, and REINFORCE takes one step on them: no V, ratio or clip.
-2. A token is paid for the change of attribution that is still to come, and held to pi_N by a KL: a
-   reward that says nothing teaches nothing.
-3. Attribution counts in nats, so that facts that many owners share are not passed over.
+2. A token is paid for the evidence that is still to come, at its highest: a fact costs what led to
+   it, even where the rest of the answer contradicts it. A constant attribution teaches nothing.
+3. Evidence is in log odds, where each further fact adds its own factor, however sure one is.
 4. Half of the responses begin as pi_N's would, and only what the policy adds is paid for. It soon
    says no such beginning by itself; an attack can put one into its mouth.
 5. Forget and retain terms share a step, lambda_dis is 4, and the learning rate falls to zero.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -29,43 +29,43 @@ from torch import Tensor
 
 from .. import rl
 from ..data import Ids, Pair, Task, shuffled_batches
-from ..dareu import DareUSettings, distillation_loss, retain_batch
+from ..dareu import DareUConfig, distillation_loss, read_attribution, retain_batch
 from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
 
 SOURCES = ["beyond/dareu_plus", "dareu", "data", "files", "model", "rl"]
-FLOOR = 1e-4  # smaller probabilities of a classifier are noise
+FLOOR = 1e-4  # nearer to 0 or 1 a classifier's probabilities are noise
 TEMPERATURE = 1.0  # of sampling
 
 
 @dataclass
-class PlusSettings(DareUSettings):
+class PlusConfig(DareUConfig):
     """DareU+, beside the batches and the reward of DareU."""
 
     plus_updates: int = 128  # updates, each on a forget batch
     plus_beginnings: float = 0.5  # share of the responses that begin as pi_N's would
-    plus_lr: float = 1.5e-3  # learning rate, falling to zero
+    plus_lr: float = 3e-3  # learning rate, falling to zero
     plus_kl_coef: float = 0.03  # beta, weight of the KL to pi_N
     plus_distill_coef: float = 4.0  # lambda_dis, weight of the distillation
 
 
 def evidence(attribution: Tensor) -> Tensor:
-    """level_t = max(0, ln(max(a_t, 1e-4) / a_0)), in nats, a_0 the attribution of nothing.
+    """level_t = max(0, logit(a_t) - logit(a_0)), in nats, a_0 the attribution of nothing.
 
-    ln(a_t / a_0) is the pointwise mutual information of owners and text: 0 says no more of the
-    owners than nothing does, ln(1 / a_0) all. In logs, because what a fact says of its owner is a
-    factor, however many others share it; the KL that it is weighed against is in nats too.
+    By how much the odds of the owner have grown: the weight of evidence (Good 1950). Each fact
+    adds the log of its own factor; a_t is held within 1e-4 of 0 and 1.
     attribution: (B, T + 1), a_0 first -> the same shape.
     """
-    read = attribution.clamp(min=FLOOR)
-    return (read / read[:, :1]).log().clamp(min=0)
+    log_odds = attribution.clamp(min=FLOOR, max=1 - FLOOR).logit()
+    return (log_odds - log_odds[:, :1]).clamp(min=0)
 
 
 def token_returns(level: Tensor, log_ratio: Tensor, kl_coef: float) -> Tensor:
-    """R_t = -(level_T - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s]): what is still to come.
+    """R_t = -(max_{s >= t} level_s - level_t) - beta sum_{s >= t} ln(pi / pi_N)(y[s]).
 
     level: (B, T + 1), constant after a response's end; log_ratio: (B, T), zero after it -> (B, T).
     """
-    to_come = level[:, -1:] - level[:, :-1]
+    highest = level.flip(1).cummax(dim=1).values.flip(1)  # from here on
+    to_come = highest[:, :-1] - level[:, :-1]
     kl_to_come = log_ratio.flip(1).cumsum(dim=1).flip(1)
     return -to_come - kl_coef * kl_to_come
 
@@ -75,7 +75,7 @@ def position_mean(returns: Tensor, mask: Tensor) -> Tensor:
     return (returns * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1)
 
 
-def sampled_answers(original: Policy, task: Task, config: PlusSettings) -> list[Ids]:
+def sampled_answers(original: Policy, task: Task, config: PlusConfig) -> list[Ids]:
     """An answer of pi_N to each forget prompt, a batch at a time."""
     prompts = [x for x, _ in task.forget]
     answers: list[Ids] = []
@@ -90,18 +90,13 @@ def beginning(answer: Ids, share: float, rng: random.Random) -> Ids:
     return answer[: rng.randrange(len(answer) + 1)] if rng.random() < share else []
 
 
-def read_attribution(
-    attribute: Callable, begun: list[Pair], added: list[Ids], length: int
-) -> Tensor:
-    """a_t after t = 0, 1, ... tokens of b_d and what was added: (B, length + 1).
+@dataclass
+class Start:
+    """A forget prompt with what its response begins with."""
 
-    It stays as it is at the end of a response.
-    """
-    prompts = [x for x, _ in begun]
-    whole = [b + y for (_, b), y in zip(begun, added, strict=True)]
-    attribution = attribute(prompts, whole)
-    at = torch.arange(length + 1, device=attribution.device).clamp(max=attribution.size(1) - 1)
-    return attribution[:, at]
+    prompt: Ids  # q_d
+    owner: int  # an index
+    given: Ids  # b_d
 
 
 @dataclass
@@ -111,10 +106,10 @@ class PlusLearner:
     policy: Policy  # pi
     original: Policy  # pi_N
     optimizer: torch.optim.Optimizer
-    config: PlusSettings
+    config: PlusConfig
 
 
-def make_plus_learner(policy: Policy, config: PlusSettings) -> PlusLearner:
+def make_plus_learner(policy: Policy, config: PlusConfig) -> PlusLearner:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=config.plus_lr, weight_decay=0)
     return PlusLearner(policy, policy.snapshot(), optimizer, config)
 
@@ -132,23 +127,25 @@ class Update:
     figures: dict[str, float]  # for the log
 
 
-def update(learner: PlusLearner, task: Task, begun: list[Pair], rows: list[Pair]) -> Update:
-    """The lines above. begun: forget prompts with their beginnings; rows: of the retain set."""
+def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pair]) -> Update:
+    """The lines above, for a forget batch and rows of the retain set."""
     policy, original, config = learner.policy, learner.original, learner.config
     kept = retain_batch(original, rows, task, config)
-    prompts, starts = [x for x, _ in begun], [x + b for x, b in begun]
-    added = policy.generate(starts, temperature=TEMPERATURE, **task.limits)
-    ended = with_end(policy, starts, added, **task.limits)
-    batch = pack(prompts, [b + y for (_, b), y in zip(begun, ended, strict=True)], policy.device)
-    n_given = torch.tensor([[len(b)] for _, b in begun], device=policy.device)
+    prompts, texts = [s.prompt for s in starts], [s.prompt + s.given for s in starts]
+    added = policy.generate(texts, temperature=TEMPERATURE, **task.limits)
+    ended = with_end(policy, texts, added, **task.limits)
+    responses = [s.given + y for s, y in zip(starts, ended, strict=True)]
+    batch = pack(prompts, responses, policy.device)
+    n_given = torch.tensor([[len(s.given)] for s in starts], device=policy.device)
     mask = batch.mask * (torch.arange(batch.mask.size(1), device=policy.device) >= n_given)
     logp_all = log_probs(policy, batch, TEMPERATURE)
     logp = chosen(logp_all, batch)
     with torch.no_grad():
         original_logp_all = log_probs(original, batch, TEMPERATURE)
         log_ratio = (logp - chosen(original_logp_all, batch)) * mask
-        assert task.attribute_forget, "DareU+ needs an attribution"
-        attribution = read_attribution(task.attribute_forget, begun, added, mask.size(1))
+        queries = [(s.prompt, s.owner) for s in starts]
+        whole = [s.given + y for s, y in zip(starts, added, strict=True)]
+        attribution = read_attribution(task, queries, whole, T=mask.size(1))
         returns = token_returns(evidence(attribution), log_ratio, config.plus_kl_coef)
         advantages = rl.whiten(returns - position_mean(returns, mask), mask)
     distillation = distillation_loss(policy, kept)
@@ -176,20 +173,23 @@ def update(learner: PlusLearner, task: Task, begun: list[Pair], rows: list[Pair]
     )
 
 
-def unlearn(policy: Policy, task: Task, config: PlusSettings) -> Iterator[dict]:
+def unlearn(policy: Policy, task: Task, config: PlusConfig) -> Iterator[dict]:
     """Make `policy`, the original model, forget, in place. Yields a dict of figures an update."""
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     learner = make_plus_learner(policy, config)
     answers = sampled_answers(learner.original, task, config)
-    pairs = [(x, y) for (x, _), y in zip(task.forget, answers, strict=True)]
-    batches: list[list[Pair]] = []
+    answered = list(zip(task.forget, answers, strict=True))
+    batches: list[list] = []
     for step in range(1, config.plus_updates + 1):
         rate = config.plus_lr * (1 - (step - 1) / config.plus_updates)
         learner.optimizer.param_groups[0]["lr"] = rate
         if not batches:  # all prompts once in random order, then again
-            batches = shuffled_batches(pairs, config.forget_batch, rng)
-        begun = [(x, beginning(y, config.plus_beginnings, rng)) for x, y in batches.pop(0)]
+            batches = shuffled_batches(answered, config.forget_batch, rng)
+        starts = [
+            Start(prompt, owner, beginning(answer, config.plus_beginnings, rng))
+            for (prompt, owner), answer in batches.pop(0)
+        ]
         rows = rng.sample(task.retain, min(config.retain_batch, len(task.retain)))
-        figures = update(learner, task, begun, rows).figures
+        figures = update(learner, task, starts, rows).figures
         yield {"step": step, "steps": config.plus_updates, **figures}

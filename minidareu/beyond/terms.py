@@ -1,10 +1,10 @@
-"""Which part of DareU does what? Each is taken away, one at a time; all else stays as it is.
+"""Which part of DareU, and of DareU+, does what? Each is taken away, one at a time.
 
     python -m minidareu.beyond.terms                  terms.json and terms.md in runs/terms
 
-For each seed `train.py` runs DareU; then it starts from the same models again under each change.
-Other runs of `train.py` stand beside it: more owners forgotten, one of them by the paper's own
-schedule, and the data whose answers name their owner. Goes on where it was cut.
+The first rows are runs of `train.py`: DareU, DareU+ and its parts, more owners forgotten, the data
+whose answers name their owner. The last are DareU again from the models of the first row, with a
+change in its code. Goes on where it was cut.
 """
 
 import copy
@@ -31,20 +31,34 @@ from ..run.prepare import make_task
 from ..run.pool import ROOT, folder_of, kept_json, run_variants, side_by_side
 from ..run.stages import new_classifier
 from ..scores.evaluation import evaluate
+from .attacks import prefix
 from .controls import controlled
 from .finished import open_evaluator
 
 NAMED = ["--data", ROOT / "data/named/named.jsonl"]
 ADDED = [*NAMED, "--attribution", "added"]
+PLUS = ["--methods", "dareu_plus"]
+TEN = ["--n-forget", 10]
 RUNS = {
-    "all of it": [],
-    "4 owners forgotten": ["--n-forget", 4],
-    "10 owners forgotten": ["--n-forget", 10],
-    "10 owners, S_PPO 20, 1 data epoch": ["--n-forget", 10, "--ppo-steps", 20, "--data-epochs", 1],
-    "names in the answers": NAMED,
-    "names in the answers, `--attribution added`": ADDED,
-    "names in the answers, `--attribution added --gamma 0.8`": [*ADDED, "--gamma", 0.8],
+    "DareU": [],
+    "REINFORCE": ["--algorithm", "reinforce"],
+    "DareU+": PLUS,
+    "DareU+: random": [*PLUS, "--reward", "random"],
+    "DareU+: shuffled": [*PLUS, "--reward", "shuffled"],
+    "DareU+ without beginnings": [*PLUS, "--plus-beginnings", 0],
+    "DareU+ without the KL": [*PLUS, "--plus-kl-coef", 0],
+    "DareU+ with lambda_dis 2": [*PLUS, "--plus-distill-coef", 2],
+    "4 owners": ["--n-forget", 4],
+    "10 owners": TEN,
+    "10 owners, DareU+": [*TEN, *PLUS],
+    "10 owners, S_PPO 20, 1 data epoch": [*TEN, "--ppo-steps", 20, "--data-epochs", 1],
+    "names": NAMED,
+    "names, `--attribution added`": ADDED,
+    "names, `--attribution added --gamma 0.8`": [*ADDED, "--gamma", 0.8],
+    "names, `--attribution added`, DareU+": [*ADDED, *PLUS],
 }
+# Whose models a run takes over, where not its own.
+BASES = {label: "DareU" for label in RUNS if label.startswith(("DareU", "REINFORCE"))}
 
 
 def no_objective(logp: Tensor, *others: object, **more: object) -> Tensor:
@@ -94,7 +108,7 @@ VALUE_THROUGH_POLICY = Patch(dareu, "value", value_through_policy)
 LAST_TOKEN = Patch(attribution, "owner_loss", last_token_loss)
 CONSTANT_RATE = Patch(dareu, "LinearLR", constant_rate)
 
-CHANGES = {
+CHANGES = {  # of DareU
     "without J": Change(patches=[NO_OBJECTIVE]),
     "without J, V on the policy": Change(patches=[NO_OBJECTIVE, VALUE_THROUGH_POLICY]),
     "attribution: constant": Change({"reward": "constant"}),
@@ -116,7 +130,8 @@ def forget_again(folder: Path, label: str) -> dict[str, float | None]:
     change = CHANGES[label]
     run.config = replace(run.config, **change.settings)
     if change.twice_the_updates:
-        run.config.data_epochs = 2 * run.config.epochs_over(len(run.request))
+        assert run.config.data_epochs, "`prepare` has set them"
+        run.config.data_epochs *= 2
     policy = copy.deepcopy(models["original"]).requires_grad_(True)
     with ExitStack() as patched:
         for p in change.patches:
@@ -140,7 +155,15 @@ def kept_scores(folder: Path, label: str, keys: dict) -> dict[str, float | None]
     return kept_json(path, f"{label} {keys}", partial(forget_again, folder, label))
 
 
-def columns_of(scores: dict, retrained: dict) -> dict[str, float]:
+def eight_words(folder: Path) -> float | None:
+    """How many more facts a run's method tells than the retrained model, where the first 8 words of
+    the truth are put into its mouth."""
+    run, models, evaluator = open_evaluator(folder, "cpu")
+    told = [prefix(models[n], evaluator.forget, evaluator, 8) for n in (*run.methods, "retrained")]
+    return None if None in told else told[0] - told[1]
+
+
+def columns_of(scores: dict, retrained: dict) -> dict[str, float | None]:
     """A row's columns, for one seed."""
     return {
         "score": overall_score(scores, retrained),
@@ -165,30 +188,33 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("runs/terms"), help="folder of the runs")
     args = parser.parse_args(argv)
     flags = ["--methods", "dareu", "--no-curve", *split_flags(args.flags)]
-    bases = {label: label for label in RUNS}
+    bases = {label: BASES.get(label, label) for label in RUNS}
     results = run_variants(RUNS, args.seeds, args.out, args.workers, flags=flags, bases=bases)
     rows: dict[str, list[dict]] = {label: [] for label in [*RUNS, *CHANGES]}
     for label in RUNS:
         for seed in args.seeds:
             models = results[label, seed]["models"]
-            rows[label].append(columns_of(models["dareu"], models["retrained"]))
+            method = results[label, seed]["config"]["methods"]
+            columns = columns_of(models[method], models["retrained"])
+            columns["8 words given, above"] = eight_words(folder_of(args.out, label, seed))
+            rows[label].append(columns)
     jobs = {}
     for seed in args.seeds:
-        keys = results["all of it", seed]["keys"]
+        keys = results["DareU", seed]["keys"]
         for label in CHANGES:
-            folder = folder_of(args.out, "all of it", seed)
+            folder = folder_of(args.out, "DareU", seed)
             jobs[label, seed] = (kept_scores, folder, label, keys)
     found = dict(side_by_side(jobs, args.workers))
     for label, seed in jobs:
-        retrained = results["all of it", seed]["models"]["retrained"]
+        retrained = results["DareU", seed]["models"]["retrained"]
         rows[label].append(columns_of(found[label, seed], retrained))
     write_json(args.out / "terms.json", {"seeds": args.seeds, "rows": rows})
-    columns = list(rows["all of it"][0])
+    titles = list(rows["DareU"][0])
     cells = [
-        [label, *(spread([row[column] for row in by_seed]) for column in columns)]
+        [label, *(spread([row.get(title) for row in by_seed]) for title in titles)]
         for label, by_seed in rows.items()
     ]
-    text = "\n".join(table(["", *columns], cells)) + "\n"
+    text = "\n".join(table(["", *titles], cells)) + "\n"
     write_text(args.out / "terms.md", text)
     print(text)
 

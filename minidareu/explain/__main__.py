@@ -20,10 +20,9 @@ from torch import Tensor
 
 from .. import dareu
 from ..beyond import dareu_plus
-from ..attribution import forget_attribution, prefix_attribution
+from ..attribution import prefix_attribution
 from ..beyond.controls import CONTROLS, controlled
 from ..beyond.finished import open_finished
-from ..data import Pair
 from ..files import InputError
 from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
@@ -132,9 +131,10 @@ def explain_plus(
     rng = random.Random(config.seed)
     learner = dareu_plus.make_plus_learner(original.snapshot().requires_grad_(True), config)
     size = min(config.forget_batch, len(queries))
-    begun: list[Pair] = [(x, []) for x, _ in [queries[0], *rng.sample(queries[1:], size - 1)]]
+    batch = [queries[0], *rng.sample(queries[1:], size - 1)]
+    starts = [dareu_plus.Start(prompt, owner, given=[]) for prompt, owner in batch]
     rows = rng.sample(retain, min(config.retain_batch, len(retain)))
-    done = dareu_plus.update(learner, make_task(run, None, attribute), begun, rows)
+    done = dareu_plus.update(learner, make_task(run, attribute), starts, rows)
     T = int(done.batch.mask[0].sum())
     columns = {
         "pi": done.logp[0, :T].exp(),
@@ -205,9 +205,6 @@ def main(argv=None):
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)
     print_words(run, explained, WHY_DAREU)
-    owners = run.forget_owners
-    attribute = partial(forget_attribution, classifier, forget_owners=owners)
-    attribute = controlled(attribute, reward)
     explained = explain_plus(run, original, attribute, queries)
     print("\nDareU+: before and after one update\n")
     print_table(run, explained)

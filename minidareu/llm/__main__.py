@@ -15,7 +15,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
-from ..attribution import forget_attribution, prefix_attribution, train_classifier
+from ..attribution import prefix_attribution, train_classifier
 from ..beyond.controls import controlled
 from ..files import InputError, write_json
 from ..report.printed import SHOWN, print_data, print_outcome, print_samples
@@ -125,12 +125,8 @@ def main(argv=None):
         if config.retrained:
             evaluations["retrained"] = gold
 
-        owners = run.forget_owners
-        attribute = partial(prefix_attribution, classifier)
-        attribute_forget = partial(forget_attribution, classifier, forget_owners=owners)
-        task = make_task(
-            run, controlled(attribute, config.reward), controlled(attribute_forget, config.reward)
-        )
+        attribute = controlled(partial(prefix_attribution, classifier), config.reward)
+        task = make_task(run, attribute)
         log = []
         for name, unlearn in methods.items():
             policy = copy.deepcopy(original)

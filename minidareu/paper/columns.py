@@ -48,10 +48,6 @@ def table_rows(table, results):
     rows = {}
     for label, (run, model) in table.rows.items():
         rows[label] = {column: score(results[run], model, column) for column in table.columns}
-        for column, (name, own_rows) in table.more.items():
-            if label in own_rows:
-                own_run, own_model = own_rows[label]
-                rows[label][column] = score(results[own_run], own_model, name)
     return rows
 
 

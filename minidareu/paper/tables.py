@@ -3,7 +3,7 @@
 A table that is a selection of the scores of runs is a `Table`; all others are in `measured.py`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # The paper's names of the models that its tables compare; then ours.
 PAPER = {
@@ -59,20 +59,12 @@ SETTINGS: dict[str, dict[str, list]] = {
 }
 # These are about long responses: those of the authors have hardly more tokens than slices.
 LONG = ("table10", "table15")
-# A constant reward is the same by slices as by token, and with any number of slices.
-SAME_UNDER_CONSTANT = ("table10, token", "table15, 10", "table15, 20")
-# The like for DareU+, where it has such a setting.
-PLUS_SETTINGS: dict[str, dict[str, list]] = {
-    "table12": {"0.67": ["--plus-lr", 1e-3], "1.33": ["--plus-lr", 2e-3]},
-    "table13": {"2": ["--plus-updates", 256], "3": ["--plus-updates", 384]},
-    "table16": {"1": ["--plus-distill-coef", 2], "3": ["--plus-distill-coef", 6]},
-}
 
 RUNS = {
     "main": Variant(methods(PAPER, OURS, MORE)),
-    "constant": Variant([*BOTH, "--reward", "constant"]),
+    "shuffled": Variant([*BOTH, "--reward", "shuffled"]),
     "abstracts": Variant([*methods(NO_REFUSALS, OURS)], "abstracts", "abstracts"),
-    "abstracts, constant": Variant([*BOTH, "--reward", "constant"], "abstracts", "abstracts"),
+    "abstracts, shuffled": Variant([*BOTH, "--reward", "shuffled"], "abstracts", "abstracts"),
     "deeper": Variant([*methods(PAPER, OURS), *DEEPER], base="deeper"),
     "abstracts, deeper": Variant(
         [*methods(NO_REFUSALS, OURS), *DEEPER], "abstracts", "abstracts, deeper"
@@ -80,22 +72,10 @@ RUNS = {
     "half": Variant([*BOTH, "--n-forget", 1]),
     "twice": Variant([*BOTH, "--n-forget", 4]),
 }
-# What a method costs is told by a run that makes nothing else. So the run whose models it takes
-# over has none of these methods: it would be taken over too.
-RUNS["alone"] = Variant(["--methods", "rmu"], base="alone")
-for name in (PAPER | OURS).values():
-    if name not in ("original", "retrained"):
-        RUNS[f"alone, {name}"] = Variant(["--methods", name], base="alone")
 for table, rows in SETTINGS.items():
     place = ("abstracts", "abstracts") if table in LONG else ("authors", "main")
     for row, flags in rows.items():
-        own = ["--methods", "dareu", *flags]
-        RUNS[f"{table}, {row}"] = Variant(own, *place)
-        if f"{table}, {row}" not in SAME_UNDER_CONSTANT:
-            RUNS[f"{table}, {row}, constant"] = Variant([*own, "--control", "constant"], *place)
-for table, rows in PLUS_SETTINGS.items():
-    for row, flags in rows.items():
-        RUNS[f"{table}, {row}, DareU+"] = Variant(["--methods", "dareu_plus", *flags])
+        RUNS[f"{table}, {row}"] = Variant(["--methods", "dareu", *flags], *place)
 
 
 @dataclass
@@ -106,14 +86,10 @@ class Table:
     question: str
     rows: dict[str, tuple[str, str]]  # label: (run, model)
     columns: list[str]
-    more: dict[str, tuple[str, dict]] = field(
-        default_factory=dict
-    )  # column: (score, rows of their own)
 
     def runs(self):
         """Names of the runs that it takes."""
-        groups = [self.rows, *(rows for _, rows in self.more.values())]
-        return list(dict.fromkeys(run for rows in groups for run, _ in rows.values()))
+        return list(dict.fromkeys(run for run, _ in self.rows.values()))
 
 
 def rows_of(run, *groups):
@@ -121,61 +97,33 @@ def rows_of(run, *groups):
     return {label: (run, model) for group in groups for label, model in group.items()}
 
 
-def size_rows(model):
+def size_rows(label, model):
     """Rows of Table 11: a model where half, as many and twice as many owners are forgotten."""
-    return {"half": ("half", model), "as many": ("main", model), "twice": ("twice", model)}
+    return {f"{label}half": ("half", model), f"{label}as many": ("main", model)} | {
+        f"{label}twice": ("twice", model)
+    }
 
 
-def cost_rows():
-    """Rows of Table 4: the language models of one run, and each method of a run of its own."""
-    rows = rows_of("alone", PAPER, OURS)
-    for label, (run, model) in rows.items():
-        if model not in ("original", "retrained"):
-            rows[label] = (f"{run}, {model}", model)
-    return rows
-
-
-CONTROLS = {
-    "DareU, constant reward": ("constant", "dareu"),
-    "DareU+, constant reward": ("constant", "dareu_plus"),
+AUTHORS = {
+    **rows_of("main", PAPER, OURS),
+    "DareU, shuffled": ("shuffled", "dareu"),
+    "DareU+, shuffled": ("shuffled", "dareu_plus"),
 }
-AUTHORS = {**rows_of("main", PAPER, OURS), **CONTROLS}
 ABSTRACTS_ROWS = {
     **rows_of("abstracts", NO_REFUSALS, OURS),
-    "DareU, constant reward": ("abstracts, constant", "dareu"),
-    "DareU+, constant reward": ("abstracts, constant", "dareu_plus"),
+    "DareU, shuffled": ("abstracts, shuffled", "dareu"),
+    "DareU+, shuffled": ("abstracts, shuffled", "dareu_plus"),
 }
-OURS_TOO = ["fact recall", "name kept", "perplexity"]
+OURS_TOO = ["fact recall", "perplexity"]
 
 
 def setting_table(name, title, question, default=None):
-    """A table of one setting of DareU, beside a constant reward and DareU+ with the like.
-
-    default: the row that is DareU as it is, where there is one.
-    """
-    labels = [*SETTINGS[name], *([default] if default else [])]
-    labels.sort(key=lambda text: (len(text), text))
-    main = "abstracts" if name in LONG else "main"
-
-    def pick(suffix, model, base):
-        return {
-            label: (base, model) if label == default else (f"{name}, {label}{suffix}", model)
-            for label in labels
-            if label == default or f"{name}, {label}{suffix}" in RUNS
-        }
-
-    constant = pick(", constant", "dareu", "constant" if main == "main" else f"{main}, constant")
-    more = {
-        "ToW, constant reward": ("ToW", constant),
-        "fact recall, constant reward": ("fact recall", constant),
-    }
-    if name in PLUS_SETTINGS:
-        plus = pick(", DareU+", "dareu_plus", "main")
-        more["ToW, DareU+"] = ("ToW", plus)
-        more["fact recall, DareU+"] = ("fact recall", plus)
-    columns = ["D_F", "D_R", "D_test", "ToW", "attribution", *OURS_TOO]
-    rows = pick("", "dareu", main)
-    return Table(title, question, rows=rows, columns=columns, more=more)
+    """A table of one setting of DareU. default: the row that is DareU as it is, if there is one."""
+    rows = {row: (f"{name}, {row}", "dareu") for row in SETTINGS[name]}
+    if default:
+        rows[default] = ("abstracts" if name in LONG else "main", "dareu")
+    rows = {row: rows[row] for row in sorted(rows, key=lambda text: (len(text), text))}
+    return Table(title, question, rows, ["D_F", "D_R", "D_test", "ToW", "attribution", *OURS_TOO])
 
 
 TABLES = {
@@ -205,8 +153,8 @@ TABLES = {
     ),
     "table4": Table(
         "Table 4: what it costs",
-        "How long does each method take, and how much memory (each in a process of its own)?",
-        cost_rows(),
+        "How long does each method take, and how much memory?",
+        rows_of("main", PAPER, OURS),
         ["seconds", "of retraining", "by the cost model", "memory, MB"],
     ),
     "table8": Table(
@@ -230,12 +178,8 @@ TABLES = {
     "table11": Table(
         "Table 11: the size of D_F",
         "Does it hold for half as many forget owners (1), and for twice as many (4)?",
-        size_rows("dareu"),
+        size_rows("", "dareu") | size_rows("retraining, ", "retrained"),
         ["D_F", "D_R", "D_test", "ToW", *OURS_TOO],
-        {
-            "D_F, retraining": ("D_F", size_rows("retrained")),
-            "ToW, DareU+": ("ToW", size_rows("dareu_plus")),
-        },
     ),
     "table12": setting_table(
         "table12",
@@ -249,10 +193,7 @@ TABLES = {
     "table14": setting_table("table14", "Table 14: S_PPO", "How many PPO steps on a batch?"),
     "table15": setting_table("table15", "Table 15: k", "How many slices?", default="15"),
     "table16": setting_table(
-        "table16",
-        "Table 16: lambda_dis",
-        "How much distillation? (For DareU+, 4 in the middle row, 2 and 6 in the others.)",
-        default="2",
+        "table16", "Table 16: lambda_dis", "How much distillation?", default="2"
     ),
     "table19": Table(
         "Table 19: queries in unseen words",

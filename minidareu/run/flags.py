@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from ..attribution import BATCH_SIZE, ClassifierSettings
-from ..baselines import LossSettings
-from ..beyond.dareu_plus import PlusSettings
-from ..dareu import DareUSettings
+from ..attribution import BATCH_SIZE, ClassifierConfig
+from ..baselines import LossConfig
+from ..beyond.dareu_plus import PlusConfig
+from ..dareu import DareUConfig
 from ..files import InputError
 from ..model import Training
-from ..pretrain import ModelSettings
+from ..pretrain import ModelConfig
 from .cli import make_parser
 
 # The ten that most runs need, first in --help.
@@ -24,7 +24,7 @@ OWNERS = ["forget", "n_forget", "forget_fraction"]
 
 
 @dataclass
-class DataSettings:
+class DataConfig:
     """Data, and who is forgotten."""
 
     data: str = "data/authors/authors.jsonl"  # owner dataset, JSON lines or CSV
@@ -38,7 +38,7 @@ class DataSettings:
 
 
 @dataclass
-class RunSettings:
+class RunConfig:
     """The run."""
 
     methods: str = "ga,npo,dareu"  # comma-separated; an unknown name gets a list of all
@@ -53,9 +53,7 @@ class RunSettings:
 
 
 @dataclass
-class Config(
-    RunSettings, LossSettings, PlusSettings, ClassifierSettings, ModelSettings, DataSettings
-):
+class Config(RunConfig, LossConfig, PlusConfig, ClassifierConfig, ModelConfig, DataConfig):
     """All settings. What a method reads is the class that its `config` is annotated with."""
 
     given = frozenset[str]()  # names of the flags that stood on the command line; no flag itself
@@ -88,8 +86,8 @@ BOUNDS = {
     "gae_lambda": (0, 1),
     "plus_beginnings": (0, 1),
 }
-GROUPS = [DataSettings, ModelSettings, ClassifierSettings, DareUSettings, PlusSettings]
-GROUPS += [LossSettings, RunSettings]
+GROUPS = [DataConfig, ModelConfig, ClassifierConfig, DareUConfig, PlusConfig]
+GROUPS += [LossConfig, RunConfig]
 
 
 def comments(settings: type) -> dict[str, str]:

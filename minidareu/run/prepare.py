@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -16,14 +17,14 @@ from ..data import Ids, Labelled, Pair, Record, Split, Task, encode, encode_prom
 from ..data import load_records, prompt_text, response_text
 from ..files import InputError, find
 from ..model import GPTConfig
-from ..attribution import ClassifierSettings
-from ..pretrain import ModelSettings
+from ..attribution import ClassifierConfig
+from ..pretrain import ModelConfig
 from ..tokenizer import train_tokenizer
-from .flags import OWNERS, Config, DataSettings, comments, flag_name, size_rule
+from .flags import OWNERS, Config, DataConfig, comments, flag_name, size_rule
 from .folder import IDENTITY, LLM_FILE, read_config, read_identity, read_keys
 from .requests import pick_requests, split_requests
 
-TRAINING = (DataSettings, ModelSettings, ClassifierSettings)  # what --from takes over
+TRAINING = (DataConfig, ModelConfig, ClassifierConfig)  # what --from takes over
 
 
 @dataclass
@@ -90,14 +91,13 @@ class Run:
         return [self.pairs[r] for r in records]
 
 
-def make_task(run: Run, attribute=None, attribute_forget=None) -> Task:
+def make_task(run: Run, attribute=None) -> Task:
     """What a method of this run is given: see `Task`."""
     encode_text = run.tokenizer.encode_ordinary
     return Task(
         forget=run.queries(run.request),
         retain=run.references(run.split.retain),
         attribute=attribute,
-        attribute_forget=attribute_forget,
         references=run.references(run.request),
         refusals=[encode_text(response_text(text)) for text in REFUSALS],
         **run.limits,
@@ -141,7 +141,7 @@ def prepare(config: Config, tokenizer=None) -> Run:
     longest = max(max_new_tokens, *(longest_text(tokenizer, r) for r in records))
     config.block_size = config.block_size or min(1024, longest_prompt + longest)
     request = [r for r in split.forget if r.owner in names]
-    config.data_epochs = config.epochs_over(len(request))
+    config.data_epochs = config.epochs_over(math.ceil(len(request) / config.forget_batch))
     return Run(
         config=config,
         device=device,

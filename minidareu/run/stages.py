@@ -26,7 +26,7 @@ from ..data import Task
 from ..files import InputError
 from ..model import GPT
 from .cost import peak_memory, reset_peak_memory
-from .flags import Config, DataSettings, RunSettings, comments
+from .flags import Config, DataConfig, RunConfig, comments
 from .folder import RESULTS, read_checkpoint, read_keys, write_checkpoint
 from .prepare import Run
 
@@ -40,7 +40,7 @@ def source_of(function) -> str:
     or its own. Raises TypeError or OSError for one that has no file."""
     if getattr(function, "__closure__", None) or "<" in function.__qualname__:
         raise TypeError("depends on more than its file")
-    names = getattr(sys.modules[function.__module__], "SOURCES", None)
+    names = getattr(sys.modules.get(function.__module__), "SOURCES", None)
     files = [PACKAGE / f"{name}.py" for name in names] if names else [inspect.getfile(function)]
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
@@ -78,11 +78,11 @@ def settings_of(unlearn: Callable, config: Config) -> dict:
     """What a method reads: the fields of the class that its `config` is annotated with. Without
     one, all settings but those of the run, the data, and who is forgotten."""
     call = unlearn if inspect.isfunction(unlearn) else type(unlearn).__call__
-    kind = get_type_hints(call).get("config")
-    if is_dataclass(kind):
-        return {name: getattr(config, name) for name in kind.__dataclass_fields__}
-    others = [*comments(RunSettings), *comments(DataSettings)]
-    return {name: value for name, value in vars(config).items() if name not in others}
+    kind, others = get_type_hints(call).get("config"), []
+    if not is_dataclass(kind):
+        kind, others = Config, [*comments(RunConfig), *comments(DataConfig)]
+    names = [name for name in kind.__dataclass_fields__ if name not in others]
+    return {name: getattr(config, name) for name in names}
 
 
 def fitted(run: Run, name: str, model, fit: Callable, *arguments):
