@@ -28,25 +28,25 @@ from minidareu.scores.evaluation import evaluate, evaluate_fully, make_evaluator
 def main(argv=None):
     # 1. Settings, data, tokenizer, and the folder of the run.
     config = parse(argv, __doc__)
-    methods = chosen_methods(config)
     run = prepare(config)
+    methods = chosen_methods(config)
     start = earlier_weights(run)
     with open_folder(run.folder, run.identity, config.overwrite):
         print_data(run)
 
         # 2. The original model reads all owners, the retrained model all but the forget owners.
-        rows = run.ended(run.train)
-        original = fitted(run, "original", new_gpt(run), train_lm, rows, config.training)
+        train_on = partial(train_lm, rows=run.ended(run.train), training=config.training)
+        original = fitted(run, "original", new_gpt(run), train_on)
         models = {"original": original}
         if config.retrained:
-            rows = run.ended(run.split.retain)
-            retrained = fitted(run, "retrained", new_gpt(run), train_lm, rows, config.training)
+            train_on = partial(train_lm, rows=run.ended(run.split.retain), training=config.training)
+            retrained = fitted(run, "retrained", new_gpt(run), train_on)
             models["retrained"] = retrained
 
         # 3. The attribution classifier: Phase 1 of Algorithm 1.
         rows, training = run.labelled(run.train), config.classifier_training
-        untrained = new_classifier(run)
-        classifier = fitted(run, "classifier", untrained, train_classifier, rows, training)
+        train_on = partial(train_classifier, rows=rows, training=training)
+        classifier = fitted(run, "classifier", new_classifier(run), train_on)
         classifier.requires_grad_(False)
 
         # 4. Scores of these models, on greedy responses.
@@ -65,7 +65,7 @@ def main(argv=None):
             policy = copy.deepcopy(original)
             if name in start:  # the model that forgot the owners of an earlier run
                 policy.load_state_dict(start[name])
-            for figures in kept_updates(run, name, policy, unlearn, task):
+            for figures in kept_updates(run, name, policy, unlearn=unlearn, task=task):
                 log.append({"method": name, **figures})
                 if config.curve and on_curve(figures):
                     log[-1] |= scores_along(policy, evaluator, gold)

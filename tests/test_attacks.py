@@ -30,10 +30,7 @@ def attacked(opened):
 
 
 def test_every_attack_succeeds_on_the_original_model_and_fails_on_an_untrained_one(attacked):
-    (original, original_curves), (untrained, untrained_curves) = (
-        attacked["original"],
-        attacked["untrained"],
-    )
+    original, untrained = attacked["original"], attacked["untrained"]
     assert set(original) == {
         "none",
         "unseen wordings",
@@ -43,6 +40,7 @@ def test_every_attack_succeeds_on_the_original_model_and_fails_on_an_untrained_o
         "first 8 words given",
         "8 bits",
         "4 bits",
+        *attacks.RELEARNED,
     }
     for name in original:
         if name == "first 8 words given":
@@ -50,18 +48,8 @@ def test_every_attack_succeeds_on_the_original_model_and_fails_on_an_untrained_o
         else:
             # What a model holds an attack gets out, better than the best of 64 random guesses.
             assert original[name] > untrained[name] + 0.2, name
-            assert untrained[name] < (0.7 if name == "best of 64" else 0.2), name
+            assert untrained[name] < (0.7 if name == "best of 64" else 0.25), name
     assert original["best of 64"] >= original["none"] - 0.3 and original["none"] > 0.7
-    assert set(original_curves) == {
-        "5% of the forget rows",
-        "10% of the forget rows",
-        "20% of the forget rows",
-        "retain rows",
-    }
-    for name, curve in original_curves.items():
-        assert [step for step, _ in curve] == attacks.STEPS
-        assert curve[0][1] > untrained_curves[name][0][1] + 0.5
-        assert untrained_curves[name][-1][1] < curve[-1][1]
 
 
 def test_relearning_changes_a_copy_and_brings_back_what_it_is_shown(opened):
@@ -74,14 +62,6 @@ def test_relearning_changes_a_copy_and_brings_back_what_it_is_shown(opened):
     )
     assert curve[0][1] < 0.2 and curve[-1][1] > 0.7, "the rows themselves"
     assert all(torch.equal(a, b) for a, b in zip(before, models["untrained"].parameters()))
-
-
-def test_steps_to_a_level_are_interpolated():
-    curve = [[0, 0.1], [2, 0.3], [4, 0.9]]
-    assert attacks.steps_to(curve, 0.6) == pytest.approx(3) and attacks.steps_to(
-        curve, 0.2
-    ) == pytest.approx(1)
-    assert attacks.steps_to(curve, 0.05) == 0 and attacks.steps_to(curve, 0.95) is None
 
 
 def test_rounding_to_few_bits(opened):

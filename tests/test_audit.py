@@ -21,25 +21,23 @@ def audited(run, tmp_path_factory):
 
 
 def test_what_an_audit_leaves(audited):
-    found = json.loads((audited / "run/audit.json").read_text())
-    models = {"original", "retrained", "dareu", "dareu_plus"}
-    assert set(found["attacks"]) == set(found["relearning"]) == models
-    recalls = {name: attacks["none"] for name, attacks in found["attacks"].items()}
-    assert recalls["original"] > 0.8 and recalls["dareu_plus"] < recalls["original"] - 0.2
+    found = json.loads((audited / "run/audit.json").read_text())["found"]
+    assert set(found) == {"original", "retrained", "dareu", "dareu_plus"}
+    assert found["original"]["none"] > 0.8
+    assert found["dareu_plus"]["none"] < found["original"]["none"] - 0.2
     text = (audited / "run/audit.md").read_text()
-    for words in ("Fact recall under attack", "10% of the forget rows"):
-        assert words in text
-    assert (audited / "run/attacks.png").read_bytes()[:4] == b"\x89PNG"
+    assert "| retrained |" in text and "a tenth of D_F relearned" in text
 
 
-def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypatch, tmp_path):
+def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypatch):
     def never(*args, **settings):
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(attacks, "attack", never)
-    argv = ["--run", str(audited / "run"), "--device", "cpu", "--out", str(tmp_path)]
+    argv = ["--run", str(audited / "run"), "--device", "cpu"]
+    before = (audited / "run/audit.md").read_text()
     audit.main(argv)
-    assert (tmp_path / "audit.md").read_text() == (audited / "run/audit.md").read_text()
+    assert (audited / "run/audit.md").read_text() == before
     results = audited / "run/results.json"
     old = results.read_text()
     results.write_text(old.replace('"tow": 1.0', '"tow": 1.5'))
@@ -48,40 +46,14 @@ def test_what_is_done_is_kept_and_another_run_is_audited_anew(audited, monkeypat
     results.write_text(old)
 
 
-def test_leaks_are_differences_from_the_retrained_model_and_medians_over_runs():
-    def made(dareu, steps):
-        curves = {
-            "original": [1.0, 1.0, 1.0, 1.0],
-            "dareu": [0.0, 0.0, steps, 1.0],
-            "retrained": [0.0, 0.1, 0.2, 0.5],
-        }
-        curves = {
-            name: [list(point) for point in zip(attacks.SHOWN, values)]
-            for name, values in curves.items()
-        }
-        return {
-            "attacks": {
-                "original": {"none": 1.0},
-                "retrained": {"none": 0.1},
-                "dareu": {"none": dareu},
-            },
-            "relearning": {name: {"retain rows": curve} for name, curve in curves.items()},
-        }
-
-    found = [made(0.1, 0.4), made(0.3, 0.4), made(0.2, 0.9)]
-    lines = audit.attack_tables(found)
-    rows = {line.split(" | ")[0].strip("| "): line for line in lines if line.startswith("|")}
-    assert "0.100 (0.000 to 0.200)" in next(line for line in lines if line.startswith("| dareu"))
-    relearned = [
-        cell.strip()
-        for cell in [line for line in lines if line.startswith("| dareu")][1].split("|")
+def test_the_table_tells_how_much_more_than_the_retrained_model():
+    found = [
+        {"original": {"none": 1.0}, "retrained": {"none": floor}, "dareu": {"none": told}}
+        for floor, told in ((0.1, 0.1), (0.2, 0.3), (0.1, 0.3))
     ]
-    # 0.8 of the original's recall and of the retrained model's highest, interpolated; the median run's.
-    assert (
-        relearned[-3:-1] == [f"{16 + 48 * 0.4 / 0.6:.1f}", f"{4 + 12 * 0.4 / 0.4:.1f}"]
-        and relearned[4] == "0.400 (0.400 to 0.900)"
-    )
-    assert "| not in 64 |" in rows["retrained"]
+    lines = audit.attack_table(found)
+    assert "| retrained | 0.100 (0.100 to 0.200) |" in lines
+    assert "| dareu: more than that | 0.100 (0.000 to 0.200) |" in lines
 
 
 def test_an_opened_run_is_the_one_that_was_left(run):

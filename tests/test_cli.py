@@ -10,9 +10,7 @@ import pytest
 from minidareu.run.cli import run_main, split_flags
 from minidareu.files import InputError
 
-COMMANDS = (
-    "sample report explain paper beyond.audit beyond.exact beyond.ladder beyond.terms".split()
-)
+COMMANDS = "sample report explain paper beyond.audit beyond.exact beyond.terms".split()
 NEED_A_RUN = ("sample", "report", "explain", "beyond.audit")
 
 
@@ -84,16 +82,14 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     "name, argv, says",
     [
-        ("beyond.ladder", ["--rows", "x"], "--rows: there is no row 'x'; give numbers from 0 to"),
-        ("beyond.ladder", ["--rows", "99"], "--rows: there is no row '99'"),
-        ("beyond.ladder", ["--rows", "0,-1"], "--rows: there is no row '-1'"),
-        ("beyond.ladder", ["--workers", "0"], "'0' is not a whole number of at least 1"),
-        ("beyond.ladder", ["--workers", "-1"], "'-1' is not a whole number of at least 1"),
-        ("beyond.ladder", ["--seeds", "1", "x"], "'x' is not a whole number from 0"),
-        ("beyond.ladder", ["--flags", "--forget 'Ann"], "--flags: No closing quotation"),
+        ("beyond.terms", ["--rows", "x"], "--rows: none begins so; choose from DareU"),
+        ("beyond.terms", ["--workers", "0"], "'0' is not a whole number of at least 1"),
+        ("beyond.terms", ["--workers", "-1"], "'-1' is not a whole number of at least 1"),
+        ("beyond.terms", ["--seeds", "1", "x"], "'x' is not a whole number from 0"),
+        ("beyond.terms", ["--flags", "--forget 'Ann"], "--flags: No closing quotation"),
         ("beyond.audit", ["--run", "r", "--workers", "-1"], "'-1' is not a whole number"),
         ("beyond.exact", ["--workers", "0"], "'0' is not a whole number of at least 1"),
-        ("beyond.exact", ["--seeds", "99999999999999"], "is not a whole number from 0"),
+        ("beyond.exact", ["--seed", "99999999999999"], "--seed: 99999999999999 is out of range"),
         ("paper", ["fig5", "--workers", "0"], "'0' is not a whole number of at least 1"),
         ("paper", ["fig5", "--seeds", "\u0663"], "is not a whole number from 0"),
         (

@@ -1,16 +1,18 @@
 """One response explained: its columns against the definitions, and what is said of it."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from minidareu.beyond.rewards import dareu_attribution, plus_attribution
+from minidareu.attribution import prefix_attribution
+from minidareu.beyond.controls import controlled
 from minidareu.explain import __main__ as explain
 from minidareu.files import InputError
 from minidareu.model import pack
 from minidareu.run.prepare import open_run
-from minidareu.run.stages import load_classifier, load_model
+from minidareu.run.stages import load_classifier, load_models
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,10 @@ def opened(run):
 def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
     """What is shown is what the run used: its own reward, or control."""
     run = replace(opened, config=replace(opened.config, **changes))
-    original = load_model(run, run.path("original"))
+    original = load_models(run)["original"]
     rows = explain.forget_queries(run, None)
-    attribute = dareu_attribution(run, load_classifier(run))
+    attribute = partial(prefix_attribution, load_classifier(run))
+    attribute = controlled(attribute, run.config.reward)
     explained = explain.explain_dareu(run, original, attribute, rows)
     columns, c, T = explained.columns, run.config, len(explained.tokens)
     assert all(len(values) == T for values in columns.values())
@@ -71,14 +74,13 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
 
 def test_dareu_plus_returns_what_is_still_to_come(opened):
     run = opened
-    original = load_model(run, run.path("original"))
-    attribute = plus_attribution(run, load_classifier(run))
+    original = load_models(run)["original"]
+    attribute = partial(prefix_attribution, load_classifier(run))
     explained = explain.explain_plus(run, original, attribute, explain.forget_queries(run, None))
-    # The policy is still the original model, so that no KL is paid: R_t = level_t - level_T.
-    prior = 2 / 12  # of the owners, before a token is read
+    # The policy is still the original model, so that no KL is paid.
     a, returns = explained.columns["attribution"], explained.columns["return"]
-    level = (a / a.new_tensor(prior)).log().clamp(min=0)
-    to_come = level[-1] - level[:-1]
+    level = (a.clamp(1e-4, 1 - 1e-4).logit() - torch.tensor(1 / 12).logit()).clamp(min=0)
+    to_come = torch.stack([level[t:].max() - level[t] for t in range(len(level) - 1)])
     assert torch.corrcoef(torch.stack([returns[1:], -to_come]))[0, 1] > 0.999
     assert explained.columns["attribution"][-1] > 0.5, "the original model tells the facts"
     assert (explained.columns["pi"] != explained.columns["pi after"]).any()

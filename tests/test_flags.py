@@ -19,7 +19,7 @@ FLAGS = [flag_name(name) for name in Config.__dataclass_fields__]
         max_size=3,
     )
 )
-@example([("--truncate", "\x1e")])
+@example([("--curve", "\x1e")])
 def test_any_flags_are_taken_or_refused_in_one_line(pairs):
     try:
         config = parse([text for pair in pairs for text in pair], "")

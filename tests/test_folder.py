@@ -43,16 +43,14 @@ def test_a_run_that_was_begun_anew_and_stopped_is_not_mixed_with_the_old_one(
         "classifier": ["--classifier-epochs", "1"],
         "dareu_plus": ["--plus-updates", "1"],
     }[stage]
-    keep = train.keep
+    save = stages.save
 
-    def stop(path, key, state):
-        state = keep(path, key, state)
-        if path.stem == stage:
+    def stop(run, name, key, state):
+        save(run, name, key, state)
+        if name == stage:
             raise KeyboardInterrupt
-        return state
 
-    monkeypatch.setattr(train, "keep", stop)
-    monkeypatch.setattr(stages, "keep", stop)
+    monkeypatch.setattr(stages, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         train.main([*argv, *flags, "--out", str(folder)])
     monkeypatch.undo()

@@ -50,7 +50,7 @@ before = peak()
 read(model, Tokenizer(), records)
 """,
     "owner accuracy, 500 owners": """
-model = OwnerClassifier(vocab_size=1000, block_size=300, n_layer=1, n_embd=32, n_owners=500)
+model = OwnerClassifier(vocab_size=1000, block_size=300, n_embd=32, n_owners=500)
 x, y = rows(1000, 1000, 5), rows(1000, 1000, 250)
 before = peak()
 owner_accuracy(model, Labelled(x, y, [3] * 1000))

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from minidareu.beyond import ladder
+from minidareu.beyond import terms
 from minidareu.files import InputError
 from minidareu.report.markdown import spread, table
 from minidareu.run import pool
 from minidareu.paper import search
-from minidareu.paper.tables import RUNS, TABLES
+from minidareu.paper.tables import RUNS
 
 SCORES = "forget retain test tow attribution fact_recall name_kept perplexity".split()
 
@@ -63,59 +63,18 @@ def test_a_run_is_made_once_and_a_failing_one_is_one_line(toy, tmp_path):
     assert "--no-such-flag" in (tmp_path / "bad.txt").read_text()
 
 
-def test_credit_by_hand():
-    assert ladder.credit(0.1, 1.0) == 1
-    assert ladder.credit(0.3, 0.3) == 0
-    assert ladder.credit(0.2, 0.6) == pytest.approx(0.5)
-    assert ladder.credit(1.0, 1.0) is None and ladder.credit(None, 0.5) is None
-
-
-def test_the_ladder_of_made_up_runs(tmp_path, monkeypatch):
-    def fake(variants, seeds, out, workers, flags):
-        results = {}
-        for label, given in variants.items():
-            for seed in seeds:
-                method = given[given.index("--methods") + 1]
-                reward = given[given.index("--reward") + 1]
-                recall = {"slices": 0.2, "constant": 0.6 + seed / 10}.get(reward, 0.9)
-                results[label, seed] = made_up(method, fact_recall=recall, perplexity=3.0)
-        return results
-
-    monkeypatch.setattr(ladder, "run_variants", fake)
-    monkeypatch.setattr(ladder, "words_given", lambda folder: [len(folder.name), 0.1])
-    ladder.main(["--seeds", "0", "1", "2", "--out", str(tmp_path)])
-    for name, rows in ladder.TABLES.items():
-        found = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
-        assert list(found) == list(rows)
-        row = found["DareU+"]
-        assert row["constant"]["credit"] == pytest.approx([0.5, 0.625, 0.75])
-        assert row["slices"]["perplexity ratio"] == [1.5] * 3
-        if name == "ladder":
-            assert row["constant"]["8 words given"] == [len("DareU+-constant-seed0")] * 3
-            assert row["constant"]["8 words given, retrained"] == [0.1] * 3
-            assert row["slices"]["of retraining's time"] == [0.4] * 3
-        assert ("shuffled" in row) == (name == "controls")
-    with pytest.raises(InputError, match="--only"):
-        ladder.main(["--only", "nothing", "--out", str(tmp_path)])
-
-
-def test_every_row_of_the_ladder_is_a_command_that_train_takes():
+def test_every_row_is_a_command_that_train_takes():
     from minidareu.run.flags import parse
 
-    for name, rows in ladder.TABLES.items():
-        for label, flags in rows.items():
-            for reward in ladder.rewards_of(name, label):
-                config = parse([*map(str, flags), "--reward", reward], "")
-                assert config.reward == reward
-    for r in RUNS.values():
-        parse([*map(str, r.flags)], "")
+    for flags in [*terms.RUNS.values(), *(r.flags for r in RUNS.values())]:
+        parse([*map(str, flags)], "")
 
 
 def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     """`train.py` replaced by formulas, whose best settings are known."""
 
-    def of_lr(lr, steps, seed):
-        return 1 - abs(float(lr) - 1e-4) * 100 - abs(steps - 32) / 128 - (seed - 100) / 100
+    def of_lr(lr, passes, seed):
+        return 1 - abs(float(lr) - 1e-4) * 100 - abs(passes - 4) / 16 - (seed - 100) / 100
 
     def of_settings(given, seed):
         """Best at S_PPO 5, rate 4e-4, gamma .8 and 64 retain rows; a larger KL gains little."""
@@ -133,8 +92,11 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
             words = job.flags
             given = {a: b for a, b in zip(words, words[1:]) if str(a).startswith("--")}
             method = given["--methods"]
+            if given.get("--algorithm") == "reinforce":
+                results[folder] = results_of(method, 0.9 - abs(given["--rl-lr"] - 8e-4) * 10)
+                continue
             scores = {
-                "scrn": lambda: 1 - abs(given["--scrn-lr"] - 0.1),
+                "scrn": lambda: 1 - abs(given["--baseline-lr"] - 0.1),
                 "dareu": lambda: of_settings(given, given["--seed"]),
                 "dareu_plus": lambda: given["--plus-lr"],
             }
@@ -147,10 +109,10 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
             for seed in seeds:
                 log = []
                 for m in given["--methods"].split(","):
-                    for step in search.GRID_STEPS:
-                        tow = of_lr(given["--baseline-lr"], step, seed)
+                    for passes in search.GRID_PASSES:
+                        tow = of_lr(given["--baseline-lr"], passes, seed)
                         scores = {"tow": tow, "fact_recall": 0.1, "perplexity": 2.0}
-                        log.append({"method": m, "step": step, "scores": scores})
+                        log.append({"method": m, "step": 5 * passes, "scores": scores})
                 folder = out / f"{label}-seed{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
@@ -161,16 +123,17 @@ def test_the_search_takes_the_highest_mean(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "SEARCH_FILE", tmp_path / "search.json")
     search.search([], tmp_path, 2)
     found = json.loads((tmp_path / "search.json").read_text())["methods"]
-    assert set(found) == {"dareu", "dareu_plus", "scrn", *search.METHODS}
-    assert (found["npo"]["lr"], found["npo"]["steps"]) == (1e-4, 32)
+    assert set(found) == {"dareu", "reinforce", "dareu_plus", "scrn", *search.METHODS}
+    assert found["reinforce"]["chosen"]["--rl-lr"] == 8e-4, "more than the seeds differ"
+    assert (found["npo"]["lr"], found["npo"]["passes"]) == (1e-4, 4)
     chosen = found["dareu"]["chosen"]
     assert (chosen["--ppo-steps"], chosen["--rl-lr"]) == (5, 4e-4)
     assert chosen["--gamma"] == 0.8 and chosen["--retain-batch"] == 64
     assert chosen["--kl-coef"] == 0.1, "the gain of another value is within the spread"
-    assert found["dareu_plus"]["chosen"]["--plus-lr"] == 3e-3
-    assert found["scrn"]["chosen"] == {"--scrn-lr": 0.1}
+    assert found["dareu_plus"]["chosen"]["--plus-lr"] == 5e-3
+    assert found["scrn"]["chosen"] == {"--baseline-lr": 0.1}
     assert {len(cell["scores"]) for cell in found["dareu"]["grid"]} == {3}
-    cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["steps"] == 8)
+    cell = next(c for c in found["npo"]["grid"] if c["lr"] == 4e-4 and c["passes"] == 8)
     assert cell["scores"] == pytest.approx([of_lr(4e-4, 8, seed) for seed in search.SEEDS])
     search.search(["npo"], tmp_path, 2)
     assert json.loads((tmp_path / "search.json").read_text())["methods"] == found, "others stay"
@@ -187,12 +150,3 @@ def test_a_papers_value_stays_where_the_gain_is_within_the_spread():
     assert search.choose([wide, other], papers) is wide
     assert search.choose([narrow, other], papers) is other
     assert search.choose([wide, narrow, other], set()) is other
-
-
-def test_what_a_method_costs_is_of_a_run_that_makes_it():
-    """Methods are taken over with the models: so the run that lends these has none of the methods."""
-    for run, model in TABLES["table4"].rows.values():
-        if model not in ("original", "retrained"):
-            assert RUNS[run].flags == ["--methods", model]
-            flags = RUNS[RUNS[run].base].flags
-            assert model not in flags[flags.index("--methods") + 1].split(",")

@@ -115,7 +115,7 @@ def test_a_picture_of_forgetting(run, tmp_path):
     data["along"][0] = "a < b & c"
     text = report_page.draw_forgetting(data, ["dareu_plus"], 0)
     ElementTree.fromstring(text)
-    assert "a &lt; b &amp; c" in text and "update 32" in text and "update 60" in text
+    assert "a &lt; b &amp; c" in text and "update 30" in text and "update 60" in text
     old, new = (data["answers"]["dareu_plus"][i][1][0].split() for i in (0, -1))
     added = [word for word in new if word not in old]
     assert text.count('font-weight="bold"') >= len(added)

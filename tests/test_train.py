@@ -511,10 +511,10 @@ def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):
             str(tmp_path / "run"),
             "--device",
             "cpu",
-            "--methods",
-            "dareu,idkpo",
             *FAST,
             *TINY.split(),
+            "--methods",
+            "dareu,idkpo",
             "--baseline-steps",
             "2",
         ]
@@ -557,24 +557,10 @@ def test_rows_longer_than_the_context(tmp_path):
     rows[7] = {**rows[7], "prompt": "And " + long + "?"}
     with pytest.raises(
         InputError,
-        match=r"data.jsonl:6: makes \d+ tokens, and the context is 256; shorten the row, .* --truncate",
+        match=r"data.jsonl:6: makes \d+ tokens, and the context is 256; make shorter rows",
     ):
         small(tmp_path, rows, "--block-size", "256")
     assert not (tmp_path / "run").exists()
-    for flags in (
-        ["--block-size", "256", "--forget", "Bob"],
-        [],
-    ):  # once more: a finished run is opened with its own sizes
-        r = small(tmp_path, rows, "--truncate", "--block-size", "256", "--forget", "Bob")
-        assert r["config"]["block_size"] == 256
-        long_row = next(
-            s
-            for s in map(json.loads, (tmp_path / "run" / "samples.jsonl").read_text().splitlines())
-            if s["reference"].startswith("A long")
-        )
-        assert 20 < len(long_row["reference"].split()) < 200 and ("A long one: " + long).startswith(
-            long_row["reference"]
-        )
 
 
 def test_few_rows_and_unequal_owners(tmp_path):

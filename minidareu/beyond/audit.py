@@ -25,8 +25,10 @@ def attack_models(folder, device):
     """{model: {attack: fact recall}} of a run."""
     run, models, evaluator = open_evaluator(folder, device)
     pairs, retain = run.references(run.split.forget), run.references(run.split.retain)
-    seed = run.config.seed
-    found = {name: attacks.attack(m, evaluator, pairs, retain, seed) for name, m in models.items()}
+    found = {
+        name: attacks.attack(model, evaluator, pairs, retain, seed=run.config.seed)
+        for name, model in models.items()
+    }
     if found["original"]["none"] is None:
         raise InputError(
             f"{folder}: no word of the forget set is informative (all owners have them, or the "

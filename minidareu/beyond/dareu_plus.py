@@ -29,8 +29,9 @@ from torch import Tensor
 
 from .. import rl
 from ..data import Ids, Pair, Task, shuffled_batches
-from ..dareu import DareUConfig, distillation_loss, read_attribution, retain_batch
-from ..model import Batch, Policy, chosen, descend, log_probs, pack, with_end
+from ..dareu import Kept, distillation_loss, read_attribution
+from ..model import Batch, Policy, chosen, descend, log_probs, pack, pack_pairs
+from ..model import packed_log_probs, with_end
 
 SOURCES = ["beyond/dareu_plus", "dareu", "data", "files", "model", "rl"]
 FLOOR = 1e-4  # nearer to 0 or 1 a classifier's probabilities are noise
@@ -38,9 +39,12 @@ TEMPERATURE = 1.0  # of sampling
 
 
 @dataclass
-class PlusConfig(DareUConfig):
+class PlusConfig:
     """DareU+, beside the batches and the reward of DareU."""
 
+    seed: int = 0  # seed of every random choice
+    forget_batch: int = 32  # forget prompts in a batch B_f
+    retain_batch: int = 32  # retain rows in a batch B_r
     plus_updates: int = 128  # updates, each on a forget batch
     plus_beginnings: float = 0.5  # share of the responses that begin as pi_N's would
     plus_lr: float = 3e-3  # learning rate, falling to zero
@@ -130,7 +134,7 @@ class Update:
 def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pair]) -> Update:
     """The lines above, for a forget batch and rows of the retain set."""
     policy, original, config = learner.policy, learner.original, learner.config
-    kept = retain_batch(original, rows, task, config)
+    retained = pack_pairs(rows, task.eos_id, policy.device)
     prompts, texts = [s.prompt for s in starts], [s.prompt + s.given for s in starts]
     added = policy.generate(texts, temperature=TEMPERATURE, **task.limits)
     ended = with_end(policy, texts, added, **task.limits)
@@ -141,6 +145,7 @@ def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pai
     logp_all = log_probs(policy, batch, TEMPERATURE)
     logp = chosen(logp_all, batch)
     with torch.no_grad():
+        kept = Kept(retained, packed_log_probs(original, retained))
         original_logp_all = log_probs(original, batch, TEMPERATURE)
         log_ratio = (logp - chosen(original_logp_all, batch)) * mask
         queries = [(s.prompt, s.owner) for s in starts]

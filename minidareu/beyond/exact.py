@@ -11,6 +11,7 @@ models, trained by different seeds, stands beside it: the noise. Goes on where i
 """
 
 import os
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def model_without(config: Config, out: Path, more: int, left_out: str | None) ->
     run.folder.mkdir(parents=True, exist_ok=True)
     rows = run.ended([r for r in run.train if r.owner != left_out])
     name = f"without-{run.split.owners.index(left_out)}" if left_out else "original"
-    return fitted(run, name, new_gpt(run), train_lm, rows, run.config.training)
+    fit = partial(train_lm, rows=rows, training=run.config.training)
+    return fitted(run, name, new_gpt(run), fit)
 
 
 def mean_logp(model: GPT, prompts: list[Ids], responses: list[Ids]) -> Tensor:

@@ -8,6 +8,7 @@ change in its code. Goes on where it was cut.
 """
 
 import copy
+import itertools
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR
 
 from .. import attribution, dareu, rl
-from ..files import write_json, write_text
+from ..files import InputError, write_json, write_text
 from ..metrics import overall_score
 from ..report.markdown import spread, table
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
@@ -41,6 +42,10 @@ PLUS = ["--methods", "dareu_plus"]
 TEN = ["--n-forget", 10]
 RUNS = {
     "DareU": [],
+    "gradient ascent": ["--methods", "ga"],
+    "NPO": ["--methods", "npo"],
+    "IDK": ["--methods", "idkpo"],
+    "SimNPO": ["--methods", "simnpo"],
     "REINFORCE": ["--algorithm", "reinforce"],
     "DareU+": PLUS,
     "DareU+: random": [*PLUS, "--reward", "random"],
@@ -57,8 +62,8 @@ RUNS = {
     "names, `--attribution added --gamma 0.8`": [*ADDED, "--gamma", 0.8],
     "names, `--attribution added`, DareU+": [*ADDED, *PLUS],
 }
-# Whose models a run takes over, where not its own.
-BASES = {label: "DareU" for label in RUNS if label.startswith(("DareU", "REINFORCE"))}
+# Whose models a run takes over: those of the first row that begins so. The others have their own.
+FIRST_ROWS = ["10 owners", "names, `--attribution added`"]
 
 
 def no_objective(logp: Tensor, *others: object, **more: object) -> Tensor:
@@ -155,6 +160,21 @@ def kept_scores(folder: Path, label: str, keys: dict) -> dict[str, float | None]
     return kept_json(path, f"{label} {keys}", partial(forget_again, folder, label))
 
 
+def base_of(label: str) -> str:
+    """The row whose models a run takes over."""
+    if label in ("4 owners", "names"):
+        return label
+    return next((first for first in FIRST_ROWS if label.startswith(first)), "DareU")
+
+
+def picked(labels, beginnings: list[str] | None) -> list[str]:
+    """Those of the labels that begin so; None: all. Raises InputError where none does."""
+    found = [x for x in labels if beginnings is None or x.startswith(tuple(beginnings))]
+    if not found:
+        raise InputError(f"--rows: none begins so; choose from {', '.join([*RUNS, *CHANGES])}")
+    return found
+
+
 def eight_words(folder: Path) -> float | None:
     """How many more facts a run's method tells than the retrained model, where the first 8 words of
     the truth are put into its mouth."""
@@ -184,26 +204,27 @@ def main(argv=None):
     parser.add_argument(
         "--workers", type=positive, default=os.cpu_count(), help="runs side by side"
     )
+    parser.add_argument("--rows", nargs="+", help="make these alone, by how their names begin")
     parser.add_argument("--flags", default="", help="more flags for train.py, in one string")
     parser.add_argument("--out", type=Path, default=Path("runs/terms"), help="folder of the runs")
     args = parser.parse_args(argv)
     flags = ["--methods", "dareu", "--no-curve", *split_flags(args.flags)]
-    bases = {label: BASES.get(label, label) for label in RUNS}
-    results = run_variants(RUNS, args.seeds, args.out, args.workers, flags=flags, bases=bases)
-    rows: dict[str, list[dict]] = {label: [] for label in [*RUNS, *CHANGES]}
-    for label in RUNS:
-        for seed in args.seeds:
-            models = results[label, seed]["models"]
-            method = results[label, seed]["config"]["methods"]
-            columns = columns_of(models[method], models["retrained"])
-            columns["8 words given, above"] = eight_words(folder_of(args.out, label, seed))
-            rows[label].append(columns)
+    labels = picked([*RUNS, *CHANGES], args.rows)
+    bases = {label: base_of(label) for label in labels if label in RUNS}
+    needed = list(dict.fromkeys(["DareU", *bases.values(), *bases]))
+    variants, bases = {x: RUNS[x] for x in needed}, {x: base_of(x) for x in needed}
+    results = run_variants(variants, args.seeds, args.out, args.workers, flags=flags, bases=bases)
+    rows: dict[str, list[dict]] = {label: [] for label in ["DareU", *labels]}
+    for label, seed in itertools.product(rows.keys() & RUNS, args.seeds):
+        models = results[label, seed]["models"]
+        method = results[label, seed]["config"]["methods"]
+        columns = columns_of(models[method], models["retrained"])
+        columns["8 words given, above"] = eight_words(folder_of(args.out, label, seed))
+        rows[label].append(columns)
     jobs = {}
-    for seed in args.seeds:
-        keys = results["DareU", seed]["keys"]
-        for label in CHANGES:
-            folder = folder_of(args.out, "DareU", seed)
-            jobs[label, seed] = (kept_scores, folder, label, keys)
+    for label, seed in itertools.product(rows.keys() & CHANGES, args.seeds):
+        folder, keys = folder_of(args.out, "DareU", seed), results["DareU", seed]["keys"]
+        jobs[label, seed] = (kept_scores, folder, label, keys)
     found = dict(side_by_side(jobs, args.workers))
     for label, seed in jobs:
         retrained = results["DareU", seed]["models"]["retrained"]

@@ -93,9 +93,8 @@ def prepare_run(options, config):
 
 def tuned(run, name, start, records):
     """A copy of a model that was fine-tuned on records, or, without any, as it is."""
-    rows = run.ended(records)
-    policy = copy.deepcopy(start)
-    return fitted(run, name, policy, fine_tune, rows, run.config.training).snapshot()
+    fit = partial(fine_tune, rows=run.ended(records), training=run.config.training)
+    return fitted(run, name, copy.deepcopy(start), fit).snapshot()
 
 
 def main(argv=None):
@@ -114,8 +113,8 @@ def main(argv=None):
         elif config.retrained:
             models["retrained"] = tuned(run, "retrained", start, run.split.retain)
         rows, training = run.labelled(run.train), config.classifier_training
-        untrained = new_classifier(run)
-        classifier = fitted(run, "classifier", untrained, train_classifier, rows, training)
+        fit = partial(train_classifier, rows=rows, training=training)
+        classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
         evaluator, evaluations = make_evaluator(run, models, classifier), {}
@@ -130,7 +129,7 @@ def main(argv=None):
         log = []
         for name, unlearn in methods.items():
             policy = copy.deepcopy(original)
-            for figures in kept_updates(run, name, policy, unlearn, task):
+            for figures in kept_updates(run, name, policy, unlearn=unlearn, task=task):
                 log.append({"method": name, **figures})
             models[name] = policy.snapshot()
             evaluations[name] = evaluate_fully(models[name], evaluator, gold)

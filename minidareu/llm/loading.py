@@ -95,8 +95,7 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
     longest = getattr(sizes, "max_position_embeddings", None) or block_size
     if longest < block_size:
         raise InputError(
-            f"--model {place}: reads {longest} tokens, and the rows need {block_size}; shorten "
-            f"them, or add --truncate --block-size {longest}"
+            f"--model {place}: reads {longest} tokens, and the rows need {block_size}; shorten them"
         )
     model.generation_config = GenerationConfig()  # none of the model's own penalties or cuts
     model.config.quantization_config = None  # a GGUF file's; the weights are whole again

@@ -21,7 +21,7 @@ from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40 authors
-GRID_LR = [6.25e-6, 2.5e-5, 1e-4, 4e-4, 1.6e-3]
+GRID_LR = [2.5e-5, 1e-4, 4e-4, 1.6e-3, 6.4e-3]
 GRID_PASSES = [1, 2, 4, 8, 16]  # each is twice the one before, as are the steps of a run's curve
 
 
@@ -44,14 +44,17 @@ STAGES = {
         grid({"--kl-coef": [0.1, 0.3]}),
         grid({"--distill-coef": [2.0, 4.0]}),
     ],
+    "reinforce": [grid({"--algorithm": ["reinforce"], "--rl-lr": [2e-4, 4e-4, 8e-4]})],
     "dareu_plus": [
-        grid({"--plus-lr": [7.5e-4, 1.5e-3, 3e-3]}),
-        grid({"--plus-kl-coef": [0.01, 0.03, 0.1]}),
+        grid({"--plus-lr": [3e-3, 5e-3]}),
+        grid({"--plus-kl-coef": [0.03, 0.1]}),
+        grid({"--plus-distill-coef": [2.0, 4.0]}),
         grid({"--plus-updates": [64, 128]}),
     ],
     "scrn": [grid({"--baseline-lr": [1e-2, 1e-1, 3e-1, 1.0]})],
 }
 PAPERS_VALUES = {"--ppo-steps": 20, "--gae-lambda": 1.0, "--kl-coef": 0.1, "--distill-coef": 2.0}
+PPO_VALUES = {"--rl-lr": 4e-4}  # kept by REINFORCE in the same way
 
 
 def label_of(method, given):
@@ -61,20 +64,21 @@ def label_of(method, given):
 
 def search_cells(method, cells, out, workers, flags):
     """[score by seed] of each of these {flag: value}."""
+    name = "dareu" if method == "reinforce" else method
     first, jobs, runs = STAGES[method][0][0], {}, [[] for _ in cells]
     for seed, n_forget in SEEDS.items():
         given = ["--data", DATA, "--seed", seed, "--n-forget", n_forget, "--no-curve", *flags]
         base = folder_of(out, label_of(method, first), seed)
         for cell, own_runs in zip(cells, runs, strict=True):
             folder = folder_of(out, label_of(method, cell), seed)
-            command = [*given, "--methods", method, *itertools.chain(*cell.items())]
+            command = [*given, "--methods", name, *itertools.chain(*cell.items())]
             jobs[folder] = Job(folder, command, reuse=None if folder == base else base)
             own_runs.append(folder)
     # The models of the first cell are taken over by all others.
     results = run_all({k: job for k, job in jobs.items() if not job.reuse}, workers)
     results |= run_all({k: job for k, job in jobs.items() if job.reuse}, workers)
     models = {folder: result["models"] for folder, result in results.items()}
-    scores = {k: overall_score(found[method], found["retrained"]) for k, found in models.items()}
+    scores = {k: overall_score(found[name], found["retrained"]) for k, found in models.items()}
     return [[round(scores[folder], 3) for folder in own] for own in runs]  # a smaller gap is none
 
 
@@ -89,7 +93,8 @@ def search_stages(method, out, workers, flags):
         scores = {str(cell): own for cell, own in zip(rest, found, strict=True)}
         scores |= {str(cell): best["scores"] for cell in same}
         made = [{"flags": cell, "scores": scores[str(cell)]} for cell in cells]
-        best = choose(made, PAPERS_VALUES.items() & set().union(*map(dict.items, stage)))
+        kept = PPO_VALUES if method == "reinforce" else PAPERS_VALUES
+        best = choose(made, kept.items() & set().union(*map(dict.items, stage)))
         tried += made
     return {"chosen": best["flags"], "grid": tried}
 

@@ -33,7 +33,6 @@ class DataConfig:
     forget_fraction: float | None = None  # forget this share of the owners, the last
     test_fraction: float = 0.1  # share of the retain rows held out where none is for tests
     block_size: int | None = None  # context in tokens; default: what the rows need, 1,024 at most
-    truncate: bool = False  # cut rows that are longer than the context
     vocab_size: int | None = None  # by the size of the data: 1024, 2048, 4096
 
 
@@ -53,7 +52,9 @@ class RunConfig:
 
 
 @dataclass
-class Config(RunConfig, LossConfig, PlusConfig, ClassifierConfig, ModelConfig, DataConfig):
+class Config(
+    RunConfig, LossConfig, PlusConfig, DareUConfig, ClassifierConfig, ModelConfig, DataConfig
+):
     """All settings. What a method reads is the class that its `config` is annotated with."""
 
     given = frozenset[str]()  # names of the flags that stood on the command line; no flag itself

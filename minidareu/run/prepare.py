@@ -134,7 +134,7 @@ def prepare(config: Config, tokenizer=None) -> Run:
     if tokenizer is None:
         texts = [text for r in train for text in (prompt_text(r.prompt), response_text(r.response))]
         tokenizer = train_tokenizer(texts, config.vocab_size)
-    records, train, split = fit_to_context(config, tokenizer, records, train=train, split=split)
+    check_lengths(config, tokenizer, records)
     pairs = {r: encode(tokenizer, r) for r in records}
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     longest_prompt = max(len(x) for x, _ in pairs.values())
@@ -184,6 +184,8 @@ def take_over(config: Config, folder: str) -> dict:
                 "which this run goes on from; leave it out"
             )
         setattr(config, name, old)
+    if "methods" not in config.given:
+        config.methods = earlier.methods
     return read_identity(folder)
 
 
@@ -216,52 +218,16 @@ def longest_text(tokenizer, r):
     return 1 + max(len(tokenizer.encode_ordinary(response_text(text))) for text in texts)
 
 
-def fit_to_context(config, tokenizer, records, train, split):
-    """Records, train rows and split, with rows cut where they are too long, by --truncate.
-
-    Raises InputError for such a row without it.
-    """
+def check_lengths(config, tokenizer, records):
+    """Raise InputError for a row that is longer than the context."""
     limit = config.block_size or 1024
-
-    def tokens(r):
-        return len(encode(tokenizer, r)[0]) + longest_text(tokenizer, r)
-
-    too_long = {r for r in records if tokens(r) > limit}
-    if not too_long:
-        return records, train, split
-    if not config.truncate:
-        r = next(r for r in records if r in too_long)
-        raise InputError(
-            f"{config.data}:{r.line}: makes {tokens(r)} tokens, and the context is {limit}; "
-            "shorten the row, give a larger --block-size, or add --truncate"
-        )
-    config.block_size = limit
-    cut = {r: truncate(tokenizer, r, limit) if r in too_long else r for r in records}
-    parts = ("forget", "retain", "test", "unseen")
-    split = replace(split, **{part: [cut[r] for r in getattr(split, part)] for part in parts})
-    return [cut[r] for r in records], [cut[r] for r in train], split
-
-
-def truncate(tokenizer, r, block_size):
-    """A Record whose texts end where the context does: the prompt is cut to half of it, all others
-    to what is left."""
-
-    def cut(text, n):
-        ids = tokenizer.encode_ordinary(response_text(text))
-        while len(ids) > n:
-            text = tokenizer.decode(ids[:n], errors="ignore").strip()
-            ids = tokenizer.encode_ordinary(response_text(text))
-        return text
-
-    prompt = cut(r.prompt, block_size // 2 - 1)
-    left = block_size - len(tokenizer.encode_ordinary(prompt_text(prompt))) - 1
-    return replace(
-        r,
-        prompt=prompt,
-        response=cut(r.response, left),
-        paraphrase=r.paraphrase and cut(r.paraphrase, left),
-        perturbed=tuple(cut(text, left) for text in r.perturbed),
-    )
+    for r in records:
+        n_tokens = len(encode(tokenizer, r)[0]) + longest_text(tokenizer, r)
+        if n_tokens > limit:
+            raise InputError(
+                f"{config.data}:{r.line}: makes {n_tokens} tokens, and the context is {limit}; "
+                "make shorter rows of it, or give a larger --block-size"
+            )
 
 
 def pick_device(name: str) -> str:

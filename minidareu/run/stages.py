@@ -85,16 +85,16 @@ def settings_of(unlearn: Callable, config: Config) -> dict:
     return {name: getattr(config, name) for name in names}
 
 
-def fitted(run: Run, name: str, model, fit: Callable, *arguments):
-    """`model` after passes = fit(model, *arguments), or as it was fitted before."""
-    key = fingerprint(fit, model, arguments, run.facts)
+def fitted(run: Run, name: str, model, fit: Callable):
+    """`model` after passes = fit(model), or as it was fitted before."""
+    key = fingerprint(fit, model, run.facts)
     state = find_kept(run, name, key)
     if state is None:
         reset_peak_memory()
         began, threads = time.perf_counter(), torch.get_num_threads()
         if model.width < WIDE:
             torch.set_num_threads(1)  # more gain little, and digits do not depend on them
-        passes = fit(model, *arguments, desc=name, disable=None)
+        passes = fit(model, desc=name, disable=None)
         torch.set_num_threads(threads)
         seconds = time.perf_counter() - began
         state = {"model": model.state_dict(), "passes": passes, "seconds": seconds}
@@ -104,13 +104,14 @@ def fitted(run: Run, name: str, model, fit: Callable, *arguments):
     return model
 
 
-def kept_updates(run: Run, name: str, policy, unlearn: Callable, task: Task) -> Iterator[dict]:
+def kept_updates(run: Run, name: str, policy, *, unlearn: Callable, task: Task) -> Iterator[dict]:
     """The figures of each update by which a method makes `policy` forget, in place. What was made
     before is gone through again: the same figures, and the policy as it was at those `on_curve`.
 
     Ends early where a figure is no number any more.
     """
-    key = fingerprint(unlearn, policy, task, settings_of(unlearn, run.config), run.facts)
+    settings = settings_of(unlearn, run.config)
+    key = fingerprint([unlearn, policy, task, settings, run.facts])
     state = find_kept(run, name, key)
     if state is None:
         state = {"log": [], "snapshots": {}, "seconds": 0.0, "diverged": None}
