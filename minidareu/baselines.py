@@ -237,15 +237,15 @@ class LossMethod:
 
 # Learning rates and passes are chosen by `python -m minidareu.paper search`.
 METHODS = {
-    "ga": LossMethod(ga, lr=4e-4, passes=2),
-    "graddiff": LossMethod(graddiff, lr=4e-4, passes=2),
-    "kl": LossMethod(kl_min, lr=4e-4, passes=2),
-    "scrub": LossMethod(scrub, lr=4e-4, passes=8),
-    "idkpo": LossMethod(idkpo, lr=1.6e-3, passes=32),
-    "npo": LossMethod(npo, lr=4e-4, passes=2),
-    "npo-retain": LossMethod(npo_retain, lr=4e-4, passes=2),
-    "simnpo": LossMethod(simnpo, lr=6.25e-6, passes=32),
+    "ga": LossMethod(ga, lr=1e-4, passes=8),
+    "graddiff": LossMethod(graddiff, lr=1e-4, passes=8),
+    "kl": LossMethod(kl_min, lr=1e-4, passes=8),
+    "scrub": LossMethod(scrub, lr=1e-4, passes=16),
+    "idkpo": LossMethod(idkpo, lr=1.6e-3, passes=64),
+    "npo": LossMethod(npo, lr=1e-4, passes=8),
+    "npo-retain": LossMethod(npo_retain, lr=1e-4, passes=8),
+    "simnpo": LossMethod(simnpo, lr=1e-4, passes=8),
     "rmu": LossMethod(rmu, lr=4e-4, passes=8),
-    "undial": LossMethod(undial, lr=2.5e-5, passes=32),
-    "finetune": LossMethod(finetune, lr=1.6e-3, passes=1, over="retain"),
+    "undial": LossMethod(undial, lr=4e-4, passes=1),
+    "finetune": LossMethod(finetune, lr=1.6e-3, passes=4, over="retain"),
 }

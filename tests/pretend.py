@@ -109,8 +109,7 @@ def main():
     from minidareu.beyond import attacks
     from minidareu.run import prepare
 
-    attacks.SAMPLES, attacks.SHARES = 2, [0.5]
-    attacks.STEPS = attacks.SHOWN = [0, 2]
+    attacks.SAMPLES, attacks.RELEARNED = 2, {"half of D_F": (0.5, 2)}
     prepare.pick_device = lambda name: NAME
     with Everywhere(), FromLists():
         rest = sys.argv[1:]

@@ -23,10 +23,10 @@ import sys
 from pathlib import Path
 from minidareu.beyond import attacks
 from minidareu.beyond.finished import open_evaluator
-attacks.SAMPLES, attacks.STEPS, attacks.SHARES = 1, [0, 1], []
+attacks.SAMPLES, attacks.RELEARNED = 1, {}
 run, models, e = open_evaluator(Path(sys.argv[1]), "cpu")
 pairs = [run.pairs[r] for r in e.forget]
-found, _ = attacks.attack(models["original"], e, pairs, pairs, 0)
+found = attacks.attack(models["original"], e, pairs, pairs, 0)
 print(found["name misspelt"] <= found["none"])
 """
 

@@ -295,7 +295,7 @@ def test_a_finished_run_says_that_it_is_of_a_pretrained_model(finished):
         (["--model", "{llama}", "--original", "{llama}"], "--model: give it, or --original"),
         (["--model", "{llama}", "--chat"], "has no chat template"),
         (["--model", "{llama}", "--methods", "scrn"], "for the small GPT alone"),
-        (["--model", "{llama}", "--second-retrained"], "for the small GPT alone"),
+        (["--model", "{llama}", "--methods", "dareu,scrn"], "for the small GPT alone"),
         (["--model", "{llama}", "--from", "runs/x"], "for the small GPT alone"),
         (["--model", "{llama}", "--lora-rank", "-1"], "at least 0"),
         (["--model", "{llama}", "--lora-rank", "0", "--merge"], "no adapters to merge"),

@@ -23,7 +23,7 @@ def test_each_change_is_a_row_and_is_kept(study, monkeypatch, capsys):
     terms.main(argv)
     found = json.loads((out / "terms.json").read_text())["rows"]
     assert list(found) == ["DareU", *terms.CHANGES]
-    rows = {label: by_seed[0] for label, by_seed in found.items()}
+    rows = {label: dict(by_seed[0]) for label, by_seed in found.items()}
     rows["DareU"].pop("8 words given, above")
     forgotten = rows["without J"]["facts above retrained"] - rows["DareU"]["facts above retrained"]
     assert forgotten > 0.2, "without J next to nothing is forgotten"

@@ -22,7 +22,9 @@ from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40 authors
 GRID_LR = [2.5e-5, 1e-4, 4e-4, 1.6e-3, 6.4e-3]
-GRID_PASSES = [1, 2, 4, 8, 16]  # each is twice the one before, as are the steps of a run's curve
+# Passes over D_F, or over D_R, of which 15 would be retraining. Each is twice the one before, as
+# are the steps of a run's curve.
+GRID_PASSES = {"forget": [1, 2, 4, 8, 16, 32, 64], "retain": [1, 2, 4]}
 
 
 def grid(flags):
@@ -123,7 +125,7 @@ def effective(cell):
     return values | cell
 
 
-def read_curves(folder):
+def read_curves(folder, passes):
     """{method: {passes: score}} of a run of the most passes."""
     results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     retrained = results["models"]["retrained"]
@@ -132,27 +134,26 @@ def read_curves(folder):
         if "scores" in row:
             score = overall_score(row["scores"], retrained)
             curves.setdefault(row["method"], {})[row["step"]] = score
-    most = max(GRID_PASSES)
     return {
-        method: {most * step // max(curve): score for step, score in curve.items()}
+        method: {passes[-1] * step // max(curve): score for step, score in curve.items()}
         for method, curve in curves.items()
     }
 
 
 def search_losses(names, out, workers, flags):
-    """{method: {"lr", "passes": those of the highest mean score, "grid": all}}."""
-    passes = ["--baseline-passes", max(GRID_PASSES)]
-    methods = ["--methods", ",".join(names)]
-    variants = {f"losses-{lr}": [*methods, "--baseline-lr", lr, *passes] for lr in GRID_LR}
+    """{method: {"lr", "passes": those of the highest mean score, "grid": all}}, of methods that all
+    pass over the same set."""
+    passes = GRID_PASSES[METHODS[names[0]].over]
+    given = ["--methods", ",".join(names), "--baseline-passes", passes[-1]]
+    variants = {f"{names[0]}-{lr}": [*given, "--baseline-lr", lr] for lr in GRID_LR}
     scores = {method: {} for method in names}
     for seed, n_forget in SEEDS.items():
         more = [*flags, "--n-forget", n_forget]
         run_variants(variants, [seed], out, workers, flags=more)
-        for lr in GRID_LR:
-            curves = read_curves(folder_of(out, f"losses-{lr}", seed))
-            for method in names:
-                for n in GRID_PASSES:
-                    scores[method].setdefault((lr, n), []).append(curves[method].get(n, 0))
+        for lr, label in zip(GRID_LR, variants, strict=True):
+            curves = read_curves(folder_of(out, label, seed), passes)
+            for method, n in itertools.product(names, passes):
+                scores[method].setdefault((lr, n), []).append(curves[method].get(n, 0))
     found = {}
     for method, cells in scores.items():
         lr, n = max(cells, key=lambda cell: mean(cells[cell]))
@@ -179,8 +180,10 @@ def search(names, out, workers, flags=()):
             methods[name] = search_stages(name, out, workers, flags)
             print(f"{name:<12}{methods[name]['chosen']}")
     losses = [name for name in names if name in METHODS]
-    if losses:
-        methods |= search_losses(losses, out, workers, flags=flags)
+    for over in GRID_PASSES:
+        alike = [name for name in losses if METHODS[name].over == over]
+        if alike:
+            methods |= search_losses(alike, out, workers, flags=flags)
     for name in losses:
         print(f"{name:<12}lr {methods[name]['lr']}, passes {methods[name]['passes']}")
     write_json(SEARCH_FILE, found)
