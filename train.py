@@ -18,7 +18,7 @@ from minidareu.report.written import write_results
 from minidareu.run.cli import run_main
 from minidareu.run.flags import parse
 from minidareu.run.folder import open_folder
-from minidareu.run.methods import METHODS, chosen_methods  # noqa: F401
+from minidareu.run.methods import METHODS, method_names
 from minidareu.run.prepare import make_task, prepare
 from minidareu.run.stages import earlier_weights, fitted, kept_updates, new_classifier, new_gpt
 from minidareu.run.stages import on_curve
@@ -29,43 +29,42 @@ def main(argv=None):
     # 1. Settings, data, tokenizer, and the folder of the run.
     config = parse(argv, __doc__)
     run = prepare(config)
-    methods = chosen_methods(config)
+    names = method_names(config)
     start = earlier_weights(run)
     with open_folder(run.folder, run.identity, config.overwrite):
         print_data(run)
 
         # 2. The original model reads all owners, the retrained model all but the forget owners.
-        train_on = partial(train_lm, rows=run.ended(run.train), training=config.training)
-        original = fitted(run, "original", new_gpt(run), train_on)
+        fit = partial(train_lm, rows=run.ended(run.train), training=config.training)
+        original = fitted(run, "original", new_gpt(run), fit)
         models = {"original": original}
         if config.retrained:
-            train_on = partial(train_lm, rows=run.ended(run.split.retain), training=config.training)
-            retrained = fitted(run, "retrained", new_gpt(run), train_on)
+            fit = partial(train_lm, rows=run.ended(run.split.retain), training=config.training)
+            retrained = fitted(run, "retrained", new_gpt(run), fit)
             models["retrained"] = retrained
 
         # 3. The attribution classifier: Phase 1 of Algorithm 1.
         rows, training = run.labelled(run.train), config.classifier_training
-        train_on = partial(train_classifier, rows=rows, training=training)
-        classifier = fitted(run, "classifier", new_classifier(run), train_on)
+        fit = partial(train_classifier, rows=rows, training=training)
+        classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
         # 4. Scores of these models, on greedy responses.
-        evaluator, evaluations, gold = make_evaluator(run, models, classifier), {}, None
-        if config.retrained:
-            gold = evaluate_fully(retrained, evaluator)
-        evaluations["original"] = evaluate_fully(original, evaluator, gold)
-        if config.retrained:
+        evaluator = make_evaluator(run, models, classifier)
+        gold = evaluate_fully(retrained, evaluator) if config.retrained else None
+        evaluations = {"original": evaluate_fully(original, evaluator, gold)}
+        if gold:
             evaluations["retrained"] = gold
 
         # 5. Unlearning: each method makes a copy of the original model forget.
         attribute = controlled(partial(prefix_attribution, classifier), config.reward)
         task = make_task(run, attribute)
         log = []
-        for name, unlearn in methods.items():
+        for name in names:
             policy = copy.deepcopy(original)
             if name in start:  # the model that forgot the owners of an earlier run
                 policy.load_state_dict(start[name])
-            for figures in kept_updates(run, name, policy, unlearn=unlearn, task=task):
+            for figures in kept_updates(run, name, policy, unlearn=METHODS[name], task=task):
                 log.append({"method": name, **figures})
                 if config.curve and on_curve(figures):
                     log[-1] |= scores_along(policy, evaluator, gold)

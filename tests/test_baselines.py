@@ -232,7 +232,9 @@ def test_settings_are_those_that_the_search_chose():
     for name, method in METHODS.items():
         lr, passes = method.lr, method.passes
         grid = {(cell["lr"], cell["passes"]): sum(scores(cell)) for cell in found[name]["grid"]}
-        assert len(grid) >= (15 if method.over == "forget" else 9) and all(len(scores(cell)) == 3 for cell in found[name]["grid"])
+        assert len(grid) >= (15 if method.over == "forget" else 9) and all(
+            len(scores(cell)) == 3 for cell in found[name]["grid"]
+        )
         assert (lr, passes) == (found[name]["lr"], found[name]["passes"]), name
         assert (lr, passes) == max(grid, key=grid.get), name
     assert "chosen" in found["dareu"]

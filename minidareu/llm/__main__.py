@@ -23,7 +23,7 @@ from ..report.written import write_results
 from ..run.cli import make_parser, run_main
 from ..run.flags import parse
 from ..run.folder import LLM_FILE, open_folder
-from ..run.methods import chosen_methods
+from ..run.methods import METHODS, method_names
 from ..run.prepare import make_task, prepare
 from ..run.stages import fitted, kept_updates, new_classifier
 from ..scores.evaluation import evaluate_fully, make_evaluator
@@ -99,14 +99,14 @@ def tuned(run, name, start, records):
 
 def main(argv=None):
     options, config = read_flags(argv)
-    methods = chosen_methods(config)
+    names = method_names(config)
     run, start = prepare_run(options, config)
     first = process().is_main_process
     in_folder = open_folder(run.folder, run.identity, config.overwrite)
     with in_folder, redirect_stdout(sys.stdout if first else None):
         print_data(run)
         original = tuned(run, "original", start, [] if options.original else run.train)
-        models, gold = {"original": original}, None
+        models = {"original": original}
         if options.retrained:
             other = load_policy(options.retrained, run, options)
             models["retrained"] = tuned(run, "retrained", other, [])
@@ -117,19 +117,18 @@ def main(argv=None):
         classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
-        evaluator, evaluations = make_evaluator(run, models, classifier), {}
-        if config.retrained:
-            gold = evaluate_fully(models["retrained"], evaluator)
-        evaluations["original"] = evaluate_fully(original, evaluator, gold)
-        if config.retrained:
+        evaluator = make_evaluator(run, models, classifier)
+        gold = evaluate_fully(models["retrained"], evaluator) if config.retrained else None
+        evaluations = {"original": evaluate_fully(original, evaluator, gold)}
+        if gold:
             evaluations["retrained"] = gold
 
         attribute = controlled(partial(prefix_attribution, classifier), config.reward)
         task = make_task(run, attribute)
         log = []
-        for name, unlearn in methods.items():
+        for name in names:
             policy = copy.deepcopy(original)
-            for figures in kept_updates(run, name, policy, unlearn=unlearn, task=task):
+            for figures in kept_updates(run, name, policy, unlearn=METHODS[name], task=task):
                 log.append({"method": name, **figures})
             models[name] = policy.snapshot()
             evaluations[name] = evaluate_fully(models[name], evaluator, gold)

@@ -18,7 +18,7 @@ def main(argv=None):
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--picture", type=Path, help="write an SVG of answers to this file")
     parser.add_argument("--prompt", type=int, default=0, help="its number among those followed")
-    parser.add_argument("--method", default="dareu_plus", help="whose answers, comma-separated")
+    parser.add_argument("--method", default="dareu", help="whose answers, comma-separated")
     args = parser.parse_args(argv)
     if args.picture:
         data, methods = page_data(args.run), args.method.split(",")

@@ -19,8 +19,8 @@ METHODS: dict[str, Callable] = {
 }
 
 
-def chosen_methods(config: Config) -> dict[str, Callable]:
-    """{name: unlearn} of --methods, each once. Raises InputError."""
+def method_names(config: Config) -> list[str]:
+    """The names of --methods, each once. Raises InputError."""
     names = list(dict.fromkeys(name.strip() for name in config.methods.split(",")))
     for name in names:
         if name not in METHODS:
@@ -28,4 +28,4 @@ def chosen_methods(config: Config) -> dict[str, Callable]:
                 f"--methods: no method is called {name!r}; choose from {', '.join(METHODS)}"
             )
     config.methods = ",".join(names)
-    return {name: METHODS[name] for name in names}
+    return names
