@@ -28,7 +28,7 @@ class ClassifierConfig:
     classifier_width: int = 64  # width, a multiple of 4
     classifier_epochs: int | None = None  # passes over the rows; default: until it knows them
     classifier_lr: float = 2e-3  # peak learning rate
-    attribution: Literal["response", "added"] = "response"  # reads it, or what the prompt has not
+    attribution: Literal["response", "added"] = "response"  # it reads all, or hides prompt words
 
 
 class OwnerClassifier(nn.Module):

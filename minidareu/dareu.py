@@ -60,20 +60,20 @@ class DareUConfig:
     retain_batch: int = 32  # retain rows in a batch B_r
     temperature: float = 0.8  # of sampling, of the ratio s_t and of the KL
     reward: Literal["slices", "token", "sequence", "constant", "random", "reversed", "shuffled"] = (
-        "slices"  # three designs (Table 10), and four controls in the place of the attribution
+        "slices"  # three designs (Table 10), and four controls
     )
     slices: int = 15  # k, slices of a response, scored at their ends
     c_seg: float = 1.05  # C_seg of chi
     kl_coef: float = 0.1  # lambda, weight of the KL in the reward
-    kl_reference: Literal["original", "old"] = "original"  # to whom: pi_N, or pi_old
+    kl_reference: Literal["original", "old"] = "original"  # of that KL: pi_N, or pi_old
     gamma: float = 0.9  # discount of the returns
     gae_lambda: float = 1.0  # lambda of GAE; at 1 the advantage is R - V
-    whiten: Literal["advantages", "none"] = "advantages"  # to mean 0, variance 1
+    whiten: Literal["advantages", "none"] = "advantages"  # shift, scale to mean 0, variance 1
     clip: float = 0.2  # epsilon, the ratio is held within 1 +- clip
     renew_old_policy: Literal["epoch", "batch"] = "batch"  # pi_old <- pi for each of these
     distill_coef: float = 2.0  # lambda_dis, weight of the distillation
     distill_on: Literal["reference", "generated"] = "reference"  # responses of D_R to distil on
-    retain_updates: Literal["alternate", "joint"] = "alternate"  # in turn, or in one step
+    retain_updates: Literal["alternate", "joint"] = "alternate"  # J and L_dis in turn, or at once
     rl_lr: float = 4e-4  # learning rate, falling to zero
 
     @property

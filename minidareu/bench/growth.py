@@ -1,9 +1,7 @@
 """What retraining, DareU and DareU+ cost as the data grow, and what they reach (ToW).
 
 Runs of `train.py` on invented authors, one after another, each with all cores
-(`OMP_NUM_THREADS=1`: with one). The cost model counts rows that pass forward, a backward pass for
-two (after the paper's App. G, whose terms these are): retraining reads D_R in every epoch; DareU
-draws and scores B_f, then makes S_PPO updates on B_f and B_r; DareU+ does so at each update.
+(`OMP_NUM_THREADS=1`: with one).
 """
 
 import subprocess
@@ -11,13 +9,12 @@ import sys
 
 import torch
 
-from ..run.cost import forward_rows
 from ..run.pool import ROOT, Job, run
 from .speed import shown
 
 OWNERS = [10, 20, 40, 80, 160]
 FORGOTTEN = [1, 2, 5, 10, 20]  # of 80
-ROWS = 32  # of an owner that are trained on
+METHODS = {"dareu": "DareU", "dareu_plus": "DareU+"}
 
 
 def dataset(n_owners, folder):
@@ -34,18 +31,15 @@ def measure(n_owners, n_forget, seed, folder):
     """Figures of one run."""
     path = dataset(n_owners, folder)
     flags = ["--data", path, "--n-forget", n_forget, "--seed", seed]
+    flags += ["--methods", ",".join(METHODS)]
     job = Job(folder / f"owners-{n_owners}-forget-{n_forget}-seed{seed}", flags)
     results = run(job, threads=torch.get_num_threads())
     seconds, models = results["seconds"], results["models"]
-    n_forget_rows, n_retain_rows = ROWS * n_forget, ROWS * (n_owners - n_forget)
-    passes = results["passes"]["retrained"]
-    model = forward_rows(results["config"], n_forget_rows, n_retain_rows, passes)
     figures = {"retrained": {"seconds": seconds["retrained"]}}
-    for name in ("dareu", "dareu_plus"):
+    for name in METHODS:
         figures[name] = {
             "seconds": seconds[name],
             "of retraining": seconds[name] / seconds["retrained"],
-            "cost model": model[name] / model["retrained"],
             "ToW": models[name]["tow"],
         }
     return figures
@@ -59,17 +53,14 @@ def growth(folder, n_seeds):
         runs = [measure(n_owners, n_forget, seed, folder) for seed in range(n_seeds)]
         found[n_owners, n_forget] = runs
         cells = [str(n_owners), str(n_forget), shown([r["retrained"]["seconds"] for r in runs], 1)]
-        for name in ("dareu", "dareu_plus"):
-            cells += [shown([r[name]["seconds"] for r in runs], 1)]
-            cells += [shown([r[name]["of retraining"] for r in runs])]
-            cells += [
-                f"{runs[0][name]['cost model']:.2f}",
-                shown([r[name]["ToW"] for r in runs], 3),
-            ]
+        for name in METHODS:
+            cells.append(shown([r[name]["seconds"] for r in runs], 1))
+            cells.append(shown([r[name]["of retraining"] for r in runs]))
+            cells.append(shown([r[name]["ToW"] for r in runs], 3))
         lines.append(cells)
         print("| " + " | ".join(cells) + " |", flush=True)
     head = ["owners", "forgotten", "retraining, s"]
-    for name in ("DareU", "DareU+"):
-        head += [f"{name}, s", "of retraining", "by the cost model", "ToW"]
+    for name in METHODS.values():
+        head += [f"{name}, s", "of retraining", "ToW"]
     figures = {f"{n} owners, {m} forgotten": runs for (n, m), runs in found.items()}
     return head, lines, figures

@@ -15,7 +15,9 @@ def make_parser(description, **settings):
     parser = argparse.ArgumentParser(
         description=description,
         allow_abbrev=False,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
+        formatter_class=partial(
+            argparse.RawDescriptionHelpFormatter, width=100, max_help_position=32
+        ),
         **settings,
     )
 
