@@ -28,7 +28,9 @@ class ClassifierConfig:
     classifier_width: int = 64  # width, a multiple of 4
     classifier_epochs: int | None = None  # passes over the rows; default: until it knows them
     classifier_lr: float = 2e-3  # peak learning rate
-    attribution: Literal["response", "added"] = "response"  # it reads all, or hides prompt words
+    attribution: Literal["response", "added"] = (
+        "response"  # what it reads: all, or what no prompt has
+    )
 
 
 class OwnerClassifier(nn.Module):

@@ -115,7 +115,7 @@ def flag_kind(hint, default) -> dict:
 def make_flags(description: str) -> argparse.ArgumentParser:
     """A parser with a flag for each field of Config, a group for each of its classes."""
     parser = make_parser(
-        f"{description}\n@FILE reads flags from a file.",
+        f"{description}\n@FILE reads flags from a file. In brackets: the default.",
         usage="python train.py [flags]",
         fromfile_prefix_chars="@",
     )
@@ -134,8 +134,8 @@ def make_flags(description: str) -> argparse.ArgumentParser:
             text = texts[name]
             if "choices" in kind:
                 text += f": {', '.join(kind['choices'])}"
-            if default is not None:
-                text += f" (default: {default})"
+            if default is not None and not isinstance(default, bool):
+                text += f" [{default}]"
             group.add_argument(
                 flag_name(name), dest=name, default=argparse.SUPPRESS, help=text, **kind
             )
