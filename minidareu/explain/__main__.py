@@ -5,8 +5,8 @@
 
 DareU has made its S_PPO updates on a first batch of forget prompts. In the second, the prompt is
 answered by pi_old: the policy as it is by then, or with --renew-old-policy epoch still the original
-model. Then come the updates on that batch. (The learning rate does not fall here.) DareU+ answers
-by its own policy and makes one update. Nothing is written.
+model. Then come the updates on that batch. (The learning rate does not fall here.) Nothing
+is written.
 """
 
 import random
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from .. import dareu
-from ..beyond import dareu_plus
 from ..attribution import prefix_attribution
 from ..beyond.controls import CONTROLS, controlled
 from ..beyond.finished import open_finished
@@ -29,14 +28,10 @@ from ..model import GPT, Policy, chosen, log_probs
 from ..run.cli import make_parser, run_main
 from ..run.prepare import Run, make_task, pick_device
 
-WHY_DAREU = (
+WHY = (
     "The reward of a token is the mean of chi(DA) so far, less the KL; where DA is above .65, chi "
     "is -1. The return adds up the rewards to come, each further one counting less (gamma). The "
     "advantage is the return less what V expected, on the scale of the batch."
-)
-WHY_PLUS = (
-    "The return of a token is what is still to come: by how much the evidence for the forget "
-    "owners falls from here to the answer's end. One that leads to a fact goes down."
 )
 
 
@@ -122,30 +117,6 @@ def probabilities(policy: Policy, batch, temperature: float, T: int) -> Tensor:
     return chosen(log_probs(policy, batch, temperature), batch)[0, :T].exp()
 
 
-def explain_plus(
-    run: Run, original: GPT, attribute: Callable, queries: list[dareu.Query]
-) -> Explained:
-    """DareU+'s first update, on a batch that begins with the first of `queries`."""
-    config, retain = run.config, run.references(run.split.retain)
-    torch.manual_seed(config.seed)
-    rng = random.Random(config.seed)
-    learner = dareu_plus.make_plus_learner(original.snapshot().requires_grad_(True), config)
-    size = min(config.forget_batch, len(queries))
-    batch = [queries[0], *rng.sample(queries[1:], size - 1)]
-    starts = [dareu_plus.Start(prompt, owner, given=[]) for prompt, owner in batch]
-    rows = rng.sample(retain, min(config.retain_batch, len(retain)))
-    done = dareu_plus.update(learner, make_task(run, attribute), starts, rows)
-    T = int(done.batch.mask[0].sum())
-    columns = {
-        "pi": done.logp[0, :T].exp(),
-        "attribution": done.attribution[0, 1 : T + 1],
-        "return": done.returns[0, :T],
-        "advantage": done.advantages[0, :T],
-        "pi after": probabilities(learner.policy, done.batch, dareu_plus.TEMPERATURE, T),
-    }
-    return Explained(done.batch.response[0, :T].tolist(), columns)
-
-
 def token_texts(run, tokens):
     """Tokens as they are printed."""
     ends = run.limits["eos_id"]
@@ -166,7 +137,7 @@ def print_table(run, explained):
         print(f"{text:<{first}}" + "".join(f"{x[t].item():>{width}.2f}" for x, width in cells))
 
 
-def print_words(run, explained, why):
+def print_words(run, explained):
     """Which tokens the updates pushed down most, and up, and why."""
     before, after = explained.columns["pi"], explained.columns["pi after"]
     change = after - before
@@ -185,7 +156,7 @@ def print_words(run, explained, why):
         moved = ", ".join(words[t] for t in against)
         print(f"Against their own advantage: {moved}. Other answers and the retain rows push too.")
     negative = (advantage < 0).float().mean().item()
-    print(f"{negative:.0%} of its tokens have a negative advantage. {why}")
+    print(f"{negative:.0%} of its tokens have a negative advantage. {WHY}")
 
 
 def main(argv=None):
@@ -204,11 +175,7 @@ def main(argv=None):
         print(f"The reward of this run is a control, {reward}: DA is not the classifier's.\n")
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
     print_table(run, explained)
-    print_words(run, explained, WHY_DAREU)
-    explained = explain_plus(run, original, attribute, queries)
-    print("\nDareU+: before and after one update\n")
-    print_table(run, explained)
-    print_words(run, explained, WHY_PLUS)
+    print_words(run, explained)
 
 
 if __name__ == "__main__":
