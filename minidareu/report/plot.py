@@ -67,7 +67,7 @@ def plot_run(log, models, path):
     main, title, label = "tow", "Tug-of-War", "ToW (1 is perfect)"
     if retrained is None:
         main, title, label = "fact_recall", "Facts still told", "fact recall"
-    detailed = methods[:2]
+    detailed = sorted(methods, key=lambda name: not name.startswith("dareu"))[:2]
     columns = 1 + len(detailed)
     figure, axes = new_figure(1, columns, size=(5 * columns, 4.2), squeeze=False)
     axes = axes[0]
