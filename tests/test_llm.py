@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ for extra in ("transformers", "peft", "accelerate"):
 import llm_pieces as pieces
 import transformers
 
+import train
 from minidareu.bench.peers import gpt2_of
 from minidareu.files import InputError
 from minidareu.llm import __main__ as llm
@@ -269,6 +271,36 @@ def test_models_that_somebody_has_tuned(finished, tmp_path):
     for name in ("original", "retrained"):
         assert given[name]["forget"] == pytest.approx(scores[name]["forget"], abs=1e-6)
         assert given[name]["tow"] == pytest.approx(scores[name]["tow"], abs=1e-6)
+    # The adapter that was written is on the merged model: what peft reads is what was scored.
+    import peft
+
+    idx = torch.tensor([[5, 6, 7, 8]])
+    read = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "given/ga").eval()(idx).logits
+    merged = library_model(out / "original-merged")
+    state = torch.load(tmp_path / "given/ga.pt")["model"]
+    for name, module in merged.named_modules():
+        key = f"{name}.lora_A.weight"
+        if key in state:
+            B, A = state[key.replace("lora_A", "lora_B")], state[key]
+            module.weight.data += 2 * B @ A  # alpha / r = 16 / 8
+    assert torch.allclose(read, merged(idx).logits, atol=1e-4)
+    assert len([key for key in state if "lora_A" in key]) > 3
+
+
+def test_other_weights_at_the_same_place_are_another_model(llama, four_owners, tmp_path, capsys):
+    """And the same weights by another path are the same."""
+    shutil.copytree(llama, tmp_path / "model")
+    argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--methods", "npo"]
+    argv += ["--baseline-steps", "1", "--out", str(tmp_path / "run")]
+    llm.main(["--model", str(tmp_path / "model"), *argv])
+    assert capsys.readouterr().out.count(" s, kept") == 0
+    llm.main(["--model", str(tmp_path / "model" / ".." / "model"), *argv])
+    assert capsys.readouterr().out.count(" s, kept") == 4
+    model = library_model(tmp_path / "model")
+    model.lm_head.weight.data += 0.1
+    model.save_pretrained(tmp_path / "model")
+    llm.main(["--model", str(tmp_path / "model"), *argv])
+    assert capsys.readouterr().out.count(" s, kept") == 1, "the classifier"
 
 
 def test_all_parameters_and_no_retrained_model(finished, tmp_path):
@@ -297,8 +329,11 @@ def test_a_finished_run_says_that_it_is_of_a_pretrained_model(finished):
         (["--model", "{llama}", "--methods", "scrn"], "for the small GPT alone"),
         (["--model", "{llama}", "--methods", "dareu,scrn"], "for the small GPT alone"),
         (["--model", "{llama}", "--from", "runs/x"], "for the small GPT alone"),
+        (["--original", "{llama}"], "give --retrained too, or --no-retrained"),
         (["--model", "{llama}", "--lora-rank", "-1"], "at least 0"),
         (["--model", "{llama}", "--lora-rank", "0", "--merge"], "no adapters to merge"),
+        (["--model", "{llama}", "--lora-rank", "0", "--bf16"], "loses small updates"),
+        (["--model", "{llama}", "--retrained", "{other}"], "has another tokenizer"),
         (["--model", "{short}"], "reads 16 tokens, and the rows need"),
         (["--model", "{endless}"], "no end of text"),
         (["--model", "{llama}", "--nonsense"], "unrecognized arguments"),
@@ -312,13 +347,62 @@ def test_bad_input_is_one_line_before_anything_is_trained(
     endless = pieces.save_model(tmp_path / "endless")
     path = Path(endless) / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"eos_token"', '"sep_token"'))
-    places = {"here": tmp_path, "llama": llama, "short": short, "endless": endless}
+    other = pieces.save_model(tmp_path / "other")
+    words = Path(other) / "tokenizer.json"
+    words.write_text(words.read_text().replace('"a"', '"\u00e6\u00e6"'))
+    places = {"here": tmp_path, "llama": llama, "short": short, "endless": endless, "other": other}
     given = [flag.format(**places) for flag in flags]
     argv = ["--data", str(toy), "--n-forget", "2", "--out", str(tmp_path / "out")]
     with pytest.raises(InputError, match=message) as error:
         llm.main([*given, *argv])
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "out").glob("*.pt"))
+
+
+def test_a_text_is_no_control_token_whatever_it_says(llama):
+    tokenizer = load_tokenizer(llama, chat=False)
+    end = tokenizer.eot_token
+    assert tokenizer.tokenizer("<end>")["input_ids"] == [end]
+    assert end not in tokenizer.encode_ordinary("In HTML <end>no<end>")
+    assert end not in tokenizer.encode_prompt("What is <end>?")
+    tokenizer.tokenizer.chat_template = (
+        "{% for m in messages %}<user>{{ m['content'] }}<end>{% endfor %}"
+    )
+    tokenizer.chat = True
+    ids = tokenizer.encode_prompt("What is <end>?")
+    assert ids.count(end) == 1 and ids[-1] == end, "the template's own"
+
+
+def test_the_token_that_begins_a_text_is_there_where_the_tokenizer_adds_it(llama):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = load_tokenizer(llama, chat=False)
+    plain = tokenizer.encode_prompt("Who?")
+    tokenizer.tokenizer.add_special_tokens({"bos_token": "<begin>"})
+    bos = tokenizer.tokenizer.bos_token_id
+    assert tokenizer.encode_prompt("Who?") == plain
+    backend = tokenizer.tokenizer.backend_tokenizer
+    backend.post_processor = TemplateProcessing(
+        single="<begin> $A", special_tokens=[("<begin>", bos)]
+    )
+    assert tokenizer.encode_prompt("Who?") == [bos, *plain]
+
+
+def test_a_folder_is_of_one_kind(finished, run):
+    place, argv, out = finished
+    with pytest.raises(InputError, match="holds another experiment"):
+        train.main([*argv, "--no-retrained", "--methods", "ga"])
+    with pytest.raises(InputError, match="holds another experiment"):
+        llm.main(["--model", place, *run[0], "--methods", "ga", "--out", str(run[1])])
+
+
+def test_merged_models_go_with_those_that_they_were_made_from(finished, tmp_path):
+    place, argv, out = finished
+    shutil.copytree(out, tmp_path / "run")
+    assert (tmp_path / "run/npo-merged").exists()
+    argv = [*argv[:-1], str(tmp_path / "run"), "--methods", "npo", "--baseline-lr", "1e-3"]
+    llm.main(["--model", place, *argv])
+    assert not (tmp_path / "run/npo-merged").exists()
 
 
 def test_a_chat_template_writes_the_prompt(llama):

@@ -9,6 +9,7 @@ of the small GPT; the defaults are the paper's (App. E.1) where it says one.
 """
 
 import copy
+import shutil
 import sys
 import tempfile
 from contextlib import redirect_stdout
@@ -27,7 +28,7 @@ from ..run.methods import METHODS, method_names
 from ..run.prepare import make_task, prepare
 from ..run.stages import fitted, kept_updates, new_classifier
 from ..scores.evaluation import evaluate_fully, make_evaluator
-from .loading import load_policy, load_tokenizer, read_model
+from .loading import ADAPTER, check_same_tokens, load_policy, load_tokenizer, read_model
 from .processes import process
 from .tuning import fine_tune
 
@@ -55,24 +56,46 @@ def read_flags(argv):
     config = parse([*DEFAULTS, *rest], __doc__)
     if bool(options.model) == bool(options.original):
         raise InputError("--model: give it, or --original, a model that has read all owners")
+    if options.original and config.retrained and not options.retrained:
+        raise InputError(
+            "--original: a retrained model can't be made from one that has read all owners; give "
+            "--retrained too, or --no-retrained"
+        )
     if options.lora_rank < 0 or not 0 <= options.lora_dropout < 1:
         raise InputError("--lora-rank, --lora-dropout: give at least 0, and for dropout below 1")
     if options.lora_rank == 0 and (options.merge or process().num_processes > 1):
         raise InputError("--lora-rank 0: has no adapters to merge, and wants one process")
+    if options.lora_rank == 0 and options.bf16:
+        raise InputError("--lora-rank 0: loses small updates in bfloat16; leave out --bf16")
+    config.out = config.out or f"runs/{Path(config.data).stem}-llm-seed{config.seed}"
     if "scrn" in config.methods.split(",") or config.from_run:
         raise InputError("--methods scrn, --from: for the small GPT alone; leave it out")
     return options, config
 
 
+def base_place(run, options) -> str:
+    """The folder, or the name on the hub, of the model that the adapters are on. Where --original
+    is an adapter, it is the merged model, which is written beside them."""
+    place = options.original or options.model
+    if (Path(place) / ADAPTER).exists():
+        read_model(place, options.bf16).save_pretrained(str(run.folder / "base"))
+        place = str(run.folder / "base")
+    return str(Path(place).resolve()) if Path(place).exists() else place
+
+
 def write_adapters(run, options, models, start):
     """A folder for each model, as peft writes its adapter; on request whole models too."""
+    place = base_place(run, options)
     for name, model in models.items():
         if options.lora_rank == 0 or getattr(options, name, None):
             continue  # somebody else's model
         adapter = start.copy(trains=False, name=name)
         adapter.load_state_dict(model.state_dict())
+        start.base.peft.peft_config[name].base_model_name_or_path = place
         how = {"selected_adapters": [name], "save_embedding_layers": False}
         start.base.peft.save_pretrained(str(run.folder), **how)
+        if not run.stages[name]["kept"]:  # what was merged of an earlier model goes
+            shutil.rmtree(run.folder / f"{name}-merged", ignore_errors=True)
         if options.merge:
             whole = read_model(str(run.folder / name), options.bf16)
             whole.save_pretrained(str(run.folder / f"{name}-merged"))
@@ -82,8 +105,13 @@ def write_adapters(run, options, models, start):
 def prepare_run(options, config):
     """The run, and the model that it begins with. Raises InputError."""
     place = options.original or options.model
-    run = prepare(config, load_tokenizer(place, options.chat))
-    run.facts = {name: value for name, value in vars(options).items() if name != "merge"}
+    tokenizer = load_tokenizer(place, options.chat)
+    if options.retrained:
+        check_same_tokens(tokenizer, options.retrained)
+    run = prepare(config, tokenizer)
+    run.identity["llm"] = True  # a folder is of one kind
+    paths = ("model", "original", "retrained", "merge")  # weights count, not where they lie
+    run.facts = {name: value for name, value in vars(options).items() if name not in paths}
     if process().num_processes > 1:
         run.device = str(process().device)
     if not process().is_main_process:  # the others work in a folder that is thrown away

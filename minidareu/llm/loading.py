@@ -1,5 +1,6 @@
 """A causal language model and its tokenizer, from a folder or the hub."""
 
+import hashlib
 from argparse import Namespace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from ..data import Ids, prompt_text
 from ..files import InputError
 from ..model import GPTConfig
 from ..run.prepare import Run
+from ..run.stages import bytes_of
 from .policy import LLM, Base
 
 ADAPTER = "adapter_config.json"  # of a folder that peft has written
+PLACE = "\u2402prompt\u2403"  # of the prompt in a chat template
 MEND = "check the name; without a network, name a folder that holds a causal language model"
 READ_ERRORS = (OSError, ValueError, KeyError, ImportError)  # of transformers, for what is not there
 
@@ -26,17 +29,22 @@ class LLMTokenizer:
         self.eot_token = tokenizer.eos_token_id
 
     def encode_ordinary(self, text: str) -> Ids:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """Of a text in which nothing is a control token, whatever it says."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
 
     def encode_prompt(self, prompt: str) -> Ids:
         """By the model's chat template, or as plain text after the token that begins a text."""
         if self.chat:
-            turn = [{"role": "user", "content": prompt}]
+            turn = [{"role": "user", "content": PLACE}]
             how = {"add_generation_prompt": True, "tokenize": False}
-            return self.encode_ordinary(self.tokenizer.apply_chat_template(turn, **how))
-        ids = self.encode_ordinary(prompt_text(prompt))
-        begins = getattr(self.tokenizer, "add_bos_token", False)
-        return [self.tokenizer.bos_token_id, *ids] if begins else ids
+            parts = self.tokenizer.apply_chat_template(turn, **how).split(PLACE)
+            before, after = self.tokenizer(parts, add_special_tokens=False)["input_ids"]
+            return before + self.encode_ordinary(prompt) + after
+        first, bos = self.tokenizer("a")["input_ids"][:1], self.tokenizer.bos_token_id
+        begin = [bos] if first == [bos] else []
+        return begin + self.encode_ordinary(prompt_text(prompt))
 
     def decode(self, ids: Ids, errors: str = "replace") -> str:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
@@ -75,6 +83,17 @@ def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
     return LLMTokenizer(tokenizer, config.get_text_config().vocab_size, chat)
 
 
+def check_same_tokens(tokenizer: LLMTokenizer, place: str) -> None:
+    """Raise InputError where a second model reads texts by other tokens than the first."""
+    if (
+        load_tokenizer(place, tokenizer.chat).tokenizer.get_vocab()
+        != tokenizer.tokenizer.get_vocab()
+    ):
+        raise InputError(
+            f"--retrained {place}: has another tokenizer; give a model of the same base"
+        )
+
+
 def read_model(place: str, bf16: bool):
     """A model of transformers; an adapter is added to its model's weights. Raises InputError."""
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -86,6 +105,14 @@ def read_model(place: str, bf16: bool):
         raise refuse(place, e) from None
     except (MemoryError, RuntimeError):  # the allocator's
         raise InputError(f"--model {place}: too large for the memory; try --bf16") from None
+
+
+def digest_of_weights(model) -> str:
+    """A digest that changes with any weight of a model."""
+    digest = hashlib.sha256()
+    for weight in model.state_dict().values():
+        digest.update(bytes_of(weight))
+    return digest.hexdigest()
 
 
 def load_policy(place: str, run: Run, options: Namespace) -> LLM:
@@ -109,7 +136,8 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
-    base = Base(model, None, GPTConfig(sizes.vocab_size, block_size, *shape), options.checkpointing)
+    gpt_config = GPTConfig(sizes.vocab_size, block_size, *shape)
+    base = Base(model, None, gpt_config, digest_of_weights(model), options.checkpointing)
     if options.lora_rank:
         torch.manual_seed(run.config.seed)
         lora = LoraConfig(

@@ -30,6 +30,7 @@ class Base:
     model: Any  # of transformers, with the adapters in it
     peft: Any  # peft's view of it; None where all parameters are trained
     config: GPTConfig  # its sizes
+    digest: str = ""  # of the weights that the adapters are on
     checkpointing: bool = False  # states are computed twice, so that fewer are kept
     dropout: bool = False  # in fine-tuning alone, so that PPO's ratio begins at 1
     policies: weakref.WeakSet = field(default_factory=weakref.WeakSet)
@@ -56,6 +57,7 @@ class LLM:
         self.base, self.name, self.trains = base, name, trains
         self.config, self.width = base.config, base.config.n_embd
         self.block_size, self.device = base.config.block_size, base.model.device
+        self.digest = base.digest
         named = base.model.named_parameters()
         own = [(n, p) for n, p in named if not base.peft or f".{name}." in n]
         self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
