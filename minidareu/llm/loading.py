@@ -137,7 +137,8 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
     gpt_config = GPTConfig(sizes.vocab_size, block_size, *shape)
-    base = Base(model, None, gpt_config, digest_of_weights(model), options.checkpointing)
+    digest = digest_of_weights(model)
+    base = Base(model, None, gpt_config, digest, checkpointing=options.checkpointing)
     if options.lora_rank:
         torch.manual_seed(run.config.seed)
         lora = LoraConfig(
