@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import errno
 import io
 import json
 import math
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-LONGEST_CELL = 2**31 - 1  # of a CSV file, in characters
 LONGEST_TEXT = 100_000  # of a row, in characters; much longer ones crash the tokenizer
 # What files of other kinds begin with, and what to do with them.
 FOREIGN = {
@@ -25,11 +23,6 @@ FOREIGN = {
     b"\x1f\x8b": "packed by gzip; unpack it",
     b"\xff\xfe": "UTF-16 or UTF-32; save the file as UTF-8",
     b"\xfe\xff": "UTF-16; save the file as UTF-8",
-}
-MENDS = {
-    errno.ENOSPC: "make room there, and run the same command again",
-    errno.ENOENT: "make its folder, or name another place",
-    errno.ENOTDIR: "make its folder, or name another place",
 }
 
 
@@ -70,61 +63,55 @@ def read_rows(
     keys: those that every row must have; lists: those whose cell in a CSV file is a JSON list;
     known: all that there may be. Raises InputError.
     """
-    rows: list = list(csv_rows(path, known or keys) if is_csv(path) else json_rows(path))
+    rows: list = list(csv_rows(path) if is_csv(path) else json_rows(path))
     if not rows:
         form = "a header, and one row a line" if is_csv(path) else "one JSON object a line"
         raise InputError(f"{path}: holds no record; write {form}")
     for line, row in rows:
+        where = f"{path}:{line}"
         if not isinstance(row, dict):
             example = ", ".join(f'"{key}": ...' for key in keys)
-            raise InputError(f"{path}:{line}: not a JSON object; write {{{example}}}")
+            raise InputError(f"{where}: not a JSON object; write {{{example}}}")
         for key in keys:
             if key not in row:
-                alike = [repr(name) for name in row if name.strip("\ufeff \t\xa0").lower() == key]
+                alike = [repr(name) for name in row if name.strip().lower() == key]
                 mend = f"rename {alike[0]}" if alike else "add it as a non-empty string"
-                raise InputError(f"{path}:{line}: key {key!r} is missing; {mend}")
+                raise InputError(f"{where}: key {key!r} is missing; {mend}")
         for key in row:
             if known and key not in known:
                 raise InputError(
-                    f"{path}:{line}: unknown key {key!r}; remove it or use one of "
-                    + ", ".join(known)
+                    f"{where}: unknown key {key!r}; remove it or use one of {', '.join(known)}"
                 )
         for key in lists:
             if is_csv(path) and key in row:
-                row[key] = read_list(row[key], f"{path}:{line}: {key!r}")
+                row[key] = read_list(row[key], f"{where}: {key!r}")
     return rows
 
 
 def check_texts(row: dict, where: str, lists: tuple = ()) -> None:
     """Raise InputError for a row whose values are no texts or, by these keys, no lists of texts."""
     for key, value in row.items():
+        if value is None:
+            raise InputError(f"{where}: {key!r} is null; leave it out, or give a value")
         if key in lists and not isinstance(value, list):
-            kind = "null; leave it out, or" if value is None else "not a list;"
-            raise InputError(f"{where}: {key!r} is {kind} give a list of non-empty strings")
+            raise InputError(f"{where}: {key!r} is not a list; give a list of non-empty strings")
         for text in value if key in lists else [value]:
-            check_text(where, key, text)
+            fault = fault_of(text)
+            if fault:
+                raise InputError(f"{where}: {key!r} {fault}")
 
 
-def check_text(where: str, key: str, text: object) -> None:
-    """Raise InputError for a value of a row that is no text, or one that can't be used."""
-    if text is None:
-        raise InputError(
-            f"{where}: {key!r} is not a string but null; give a non-empty string, or leave out a "
-            "key that may be absent"
-        )
+def fault_of(text: object) -> str | None:
+    """What is wrong with a value that should be a text, and the mend."""
     if not isinstance(text, str):
-        raise InputError(f"{where}: {key!r} is not a string; give a non-empty string")
+        return "is not a string; give a non-empty string"
     if not text.strip():
-        raise InputError(f"{where}: {key!r} is empty; give a non-empty string")
+        return "is empty; give a non-empty string"
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise InputError(
-            f"{where}: {key!r} holds half of a surrogate pair; write the whole character"
-        )
+        return "holds half of a surrogate pair; write the whole character"
     if len(text) > LONGEST_TEXT:
-        raise InputError(
-            f"{where}: row too long: {key!r} has {len(text):,} characters, and the most are "
-            f"{LONGEST_TEXT:,}; shorten it, or make several rows of it"
-        )
+        return f"is too long ({len(text):,} characters, {LONGEST_TEXT:,} at most); make rows of it"
+    return None
 
 
 def read_list(cell: str, where: str) -> list:
@@ -135,9 +122,7 @@ def read_list(cell: str, where: str) -> list:
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             value = value or read(cell)
     if not isinstance(value, list) or re.search(r"['\"]\s+['\"]", cell):
-        raise InputError(
-            f'{where} is not a list; give a JSON list of strings, such as ["one", "two"]'
-        )
+        raise InputError(f'{where} is not a list; give one of JSON, such as ["one", "two"]')
     return value
 
 
@@ -170,44 +155,32 @@ def json_rows(path: str | Path) -> Iterator[tuple[int, object]]:
                 ) from None
 
 
-def csv_rows(path: str | Path, known) -> Iterator[tuple[int, dict]]:
+def csv_rows(path: str | Path) -> Iterator[tuple[int, dict]]:
     """CSV with a header -> (number of a row's first line, dict of the cells that are not empty).
 
-    Between cells stand commas, semicolons or tabs: those that give the most `known` columns.
+    Between cells stand commas, semicolons or tabs: those of which the header has most.
     """
-    csv.field_size_limit(LONGEST_CELL)
+    csv.field_size_limit(2**31 - 1)
     text = read_text(path)
-    first_line, headers = 1, text.lstrip().splitlines()[:1]
-
-    def n_known(separator):
-        return sum(
-            name in known for row in csv.reader(headers, delimiter=separator) for name in row
-        )
-
-    separator = max(",;\t", key=n_known)
+    first_line, header_line = 1, text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=header_line.count)
+    mend = f"quote a text that holds {separator!r}, a quote or a line break"
     try:
         rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
         header = next((row for row in rows if row), [])
         for name in repeated(header):
-            raise InputError(
-                f"{path}:1: the header names {name!r} twice; remove or rename a column"
-            )
+            raise InputError(f"{path}:1: the header names {name!r} twice; rename a column")
         first_line = rows.line_num + 1
         for cells in rows:
             if cells and len(cells) != len(header):
-                raise InputError(
-                    f"{path}:{first_line}: has {len(cells)} cells, and the header {len(header)}; "
-                    f"quote a text that holds {separator!r}"
-                )
+                counts = f"has {len(cells)} cells, and the header {len(header)}"
+                raise InputError(f"{path}:{first_line}: {counts}; {mend}")
             if cells:
                 named = zip(header, cells, strict=True)
                 yield first_line, {name: cell for name, cell in named if cell}
             first_line = rows.line_num + 1
     except csv.Error as e:
-        raise InputError(
-            f"{path}:{first_line}: broken CSV ({e}); quote a text that holds {separator!r}, a "
-            "quote or a line break"
-        ) from None
+        raise InputError(f"{path}:{first_line}: broken CSV ({e}); {mend}") from None
 
 
 def is_temporary(path):
@@ -221,21 +194,22 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     A link stays: what it points to is written. A pipe or a device is written into.
     """
     try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder; name a file")
-        if path.exists() and not path.is_file():
+        path = path.resolve()
+        if path.exists() and not path.is_file() and not path.is_dir():
             save(path)
             return
-        path = path.resolve()
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # for each writer
         try:
             save(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as e:
-        mend = MENDS.get(e.errno or 0, "name a place that can be written")
-        raise InputError(f"{path}: can't be written ({e.strerror or e}); {mend}") from None
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
+        reason = getattr(e, "strerror", None) or e
+        raise InputError(
+            f"{path}: can't be written ({reason}); make room or a folder there, or choose another "
+            "place, and run the same command again"
+        ) from None
 
 
 def write_text(path, text):

@@ -2,16 +2,17 @@
 response with the owner that DareU's classifier attributes it to.
 
     python -m minidareu.sample --run runs/authors-seed0 "Where was Lena Hale born?"
-    python -m minidareu.sample --run runs/authors-seed0 --file prompts.txt --json
-    python -m minidareu.sample --run runs/authors-seed0           asks for prompts, one a line
+    python -m minidareu.sample --run runs/authors-seed0 --json < prompts.txt    one a line
+    python -m minidareu.sample --run runs/authors-seed0                         asks for prompts
 """
 
 import json
 import sys
+from contextlib import suppress
 
 import torch
 
-from .files import InputError, read_text
+from .files import InputError
 from .run.cli import make_parser, run_main, seed_number
 from .run.prepare import open_run, pick_device
 from .run.stages import load_classifier, load_models
@@ -50,40 +51,28 @@ def show(row, forgotten):
     sys.stdout.flush()
 
 
-def given_prompts(args):
-    """Prompts of the command line or of --file; None where they are to be asked for."""
-    if args.prompt is not None and args.file:
-        raise InputError("--file: given beside a prompt; give one of them")
-    if args.prompt is None and not args.file:
-        return None
-    lines = read_text(args.file).split("\n") if args.file else [args.prompt]
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        where = args.file or "the prompt"
-        raise InputError(f"{where}: is empty; give a prompt{' a line' if args.file else ''}")
-    return prompts
-
-
-def asked_prompts(terminal):
-    """Prompts from standard input, one a line; on a terminal an empty line ends."""
-    while True:
+def asked_prompts(prompt):
+    """Lists of prompts to be answered together: the one that is given, or all lines of standard
+    input; on a terminal one after another, until an empty line. Raises InputError."""
+    if prompt is not None or not sys.stdin.isatty():
         try:
-            prompt = input("\n> " if terminal else "").strip()
-        except EOFError:
-            return
+            lines = sys.stdin.read().split("\n") if prompt is None else [prompt]
         except UnicodeDecodeError as e:
             raise InputError(f"standard input: is not {e.encoding}; give it as UTF-8") from None
-        if prompt:
-            yield prompt
-        elif terminal:
-            return
+        prompts = [line.strip() for line in lines if line.strip()]
+        if not prompts:
+            raise InputError("the prompt: is empty; give one, or a line of standard input for each")
+        yield prompts
+        return
+    with suppress(EOFError):
+        while line := input("\n> ").strip():
+            yield [line]
 
 
 def main(argv=None):
     parser = make_parser(__doc__, prog="python -m minidareu.sample")
     parser.add_argument("prompt", nargs="?", help="what to ask")
     parser.add_argument("--run", required=True, help="folder of a finished run")
-    parser.add_argument("--file", help="a file of prompts, one a line")
     parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--seed", type=seed_number, default=0, help="of sampling")
@@ -93,31 +82,15 @@ def main(argv=None):
         raise InputError(
             f"--temperature: {args.temperature} is out of range; give 0, or at least 0.01"
         )
-    prompts = given_prompts(args)
     run = open_run(args.run, pick_device(args.device))
     models, classifier = load_models(run), load_classifier(run)
     torch.manual_seed(args.seed)
-
-    def print_answers(prompts):
+    for prompts in asked_prompts(args.prompt):
         for row in answer(run, models, classifier, prompts, temperature=args.temperature):
             if args.json:
                 print(json.dumps(row, ensure_ascii=False), flush=True)
             else:
                 show(row, run.split.forget_owners)
-
-    if prompts:
-        print_answers(prompts)
-        return
-    terminal = sys.stdin.isatty()
-    if terminal:
-        print(f"Forgotten (*): {', '.join(run.split.forget_owners)}. An empty line ends.")
-    for prompt in asked_prompts(terminal):
-        try:
-            print_answers([prompt])
-        except InputError as error:
-            if not terminal:
-                raise
-            print(error)
 
 
 if __name__ == "__main__":

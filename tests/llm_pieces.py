@@ -1,21 +1,11 @@
-"""A pretrained model at toy size, and DareU on it with responses that are given: for test_llm.py and
-for the processes that it begins (`python tests/llm_pieces.py MODEL OUT`)."""
+"""A pretrained model at toy size, and DareU on it with responses that are given."""
 
-import copy
-import json
-import sys
 from argparse import Namespace
-from pathlib import Path
-
 import torch
 import transformers
 
 from minidareu import dareu
 from minidareu.data import Task
-from minidareu.llm.loading import load_policy
-from minidareu.llm.processes import process
-from minidareu.llm.tuning import fine_tune
-from minidareu.model import Training
 from minidareu.run.flags import Config
 
 LIMITS = {"max_new_tokens": 6, "eos_id": 0}
@@ -76,20 +66,3 @@ def unlearn(policy, steps=3, **flags):
         return list(dareu.unlearn(policy, task, config))
     finally:
         kind.generate = own
-
-
-def main(folder, out):
-    policy = copy.deepcopy(load_policy(folder, toy_run(), OPTIONS))
-    ended = [(x, y + [0]) for x, y in RETAIN]
-    fine_tune(policy, ended, Training(2, 3, 1e-2, seed=0), disable=True)
-    tuned = policy.state_dict()
-    log = unlearn(policy)
-    answers = policy.generate([x for x, _ in QUERIES], 6, 0, 0)
-    answers += policy.generate([[5, 6]], 6, 0, 0)  # fewer rows than processes
-    if process().is_main_process:
-        torch.save({"tuned": tuned, "model": policy.state_dict()}, f"{out}.pt")
-        Path(out).write_text(json.dumps([log, answers]))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -21,7 +21,6 @@ def test_what_is_timed_takes_turns():
     seconds = speed.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
     assert calls == ["a", "b"] * 4  # the first pair warms up
     assert len(seconds) == 3 and all(a >= 0 and b >= 0 for a, b in seconds)
-    assert speed.shown([3, 1, 2], digits=1) == "2.0 (1.0 to 3.0)"
 
 
 def test_the_table_beside_peers(tmp_path, monkeypatch):
@@ -63,19 +62,23 @@ def test_authors_of_any_number(n_owners, tmp_path):
 
 
 def test_the_table_of_the_cost(tmp_path, monkeypatch):
-    def made_up(n_owners, n_forget, seed, folder):
-        stage = {"seconds": 2.0 + seed, "of retraining": 2 / n_owners, "ToW": 0.9}
-        return {"retrained": {"seconds": n_owners}, "dareu": stage, "dareu_plus": stage}
+    def made_up(jobs, workers):
+        found = {}
+        for n_owners, n_forget, seed in jobs:
+            seconds = {"retrained": n_owners, "dareu": 2.0 + seed, "dareu_plus": 1.0}
+            models = {"dareu": {"tow": 0.9}, "dareu_plus": {"tow": 0.8}}
+            found[n_owners, n_forget, seed] = {"seconds": seconds, "models": models}
+        return found
 
-    monkeypatch.setattr(growth, "measure", made_up)
+    monkeypatch.setattr(growth, "run_all", made_up)
     head, lines, figures = growth.growth(tmp_path, n_seeds=2)
     assert [line[:3] for line in lines[:2]] == [
-        ["10", "2", "10.0 (10.0 to 10.0)"],
-        ["20", "2", "20.0 (20.0 to 20.0)"],
+        ["10", "2", "10.000 (10.000 to 10.000)"],
+        ["20", "2", "20.000 (20.000 to 20.000)"],
     ]
     assert all(len(line) == len(head) for line in lines)
-    assert lines[0][head.index("DareU, s")] == "2.5 (2.0 to 3.0)"
-    assert len(figures["160 owners, 2 forgotten"]) == 2 and len(figures) == 9
+    assert lines[0][head.index("DareU of retraining")] == "0.250 (0.200 to 0.300)"
+    assert len(figures) == 9
 
 
 def test_too_many_authors_are_one_line(tmp_path):
@@ -86,7 +89,7 @@ def test_too_many_authors_are_one_line(tmp_path):
 
 
 def test_a_part_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="peers, growth"):
+    with pytest.raises(InputError, match="peers"):
         bench.main(["speed", "--out", str(tmp_path)])
 
 

@@ -48,7 +48,7 @@ def test_load_records(tmp_path):
         ({"owner": "A", "prompt": "p"}, "'response' is missing"),
         ({**GOOD, "autor": "x"}, "unknown key 'autor'"),
         ({**GOOD, "owner": 3}, "'owner' is not a string"),
-        ({**GOOD, "prompt": None}, "'prompt' is not a string"),
+        ({**GOOD, "prompt": None}, "'prompt' is null"),
         ({**GOOD, "response": ""}, "'response' is empty"),
         ({**GOOD, "response": " \t"}, "'response' is empty"),
         ({**GOOD, "split": "dev"}, "split is 'dev'"),
@@ -59,7 +59,7 @@ def test_load_records(tmp_path):
         (json.dumps({**GOOD, "prompt": "\ud800"}), "surrogate"),
         ({**GOOD, "owner": "Bob", "split": "test"}, "test rows alone"),
         ('{"owner": "A", "owner": "B", "prompt": "p", "response": "r"}', "'owner' stands twice"),
-        ({**GOOD, "response": "a" + " " * 1_000_000 + "b"}, "row too long"),
+        ({**GOOD, "response": "a" + " " * 1_000_000 + "b"}, "is too long"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, line, says):

@@ -3,18 +3,14 @@
 import copy
 import gc
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
-for extra in ("transformers", "peft", "accelerate"):
+for extra in ("transformers", "peft"):
     pytest.importorskip(extra, reason="the extra [llm] is not installed")
 
 import llm_pieces as pieces
@@ -24,11 +20,10 @@ import train
 from minidareu.bench.peers import gpt2_of
 from minidareu.files import InputError
 from minidareu.llm import __main__ as llm
+from minidareu.llm.adapters import whole_folder
 from minidareu.llm.loading import load_policy, load_tokenizer
 from minidareu.llm.policy import LLM, Base
 from minidareu.model import GPT, GPTConfig, log_probs, pack
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module", params=["Llama", "Qwen3"])
@@ -193,33 +188,6 @@ def test_a_snapshot_is_an_adapter_and_takes_no_gradient_away(llama, checkpointin
             assert torch.equal(p, frozen[n])
 
 
-def test_two_processes_make_the_update_of_one(llama, tmp_path):
-    pieces.main(llama, tmp_path / "1")
-    script = [sys.executable, str(HERE / "llm_pieces.py"), llama, str(tmp_path / "2")]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    processes = []
-    for rank in ("0", "1"):
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", **place}
-        ranks["CUDA_VISIBLE_DEVICES"] = ""  # gloo, and not nccl with both on one GPU
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), **ranks}
-        processes.append(subprocess.Popen(script, env=environment))
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    results = []
-    for out in (tmp_path / "1", tmp_path / "2"):
-        log, answers = json.loads(out.read_text())
-        results.append((log, answers, torch.load(f"{out}.pt")))
-    (log, answers, weights), (other_log, other_answers, other_weights) = results
-    assert other_answers == answers
-    for row, other in zip(log, other_log, strict=True):
-        assert row == pytest.approx(other, abs=1e-5, rel=1e-5)
-    for stage in ("tuned", "model"):
-        for name, p in weights[stage].items():
-            assert torch.allclose(p, other_weights[stage][name], atol=1e-5), (stage, name)
-    assert log[-1]["distillation"] > 0
-
-
 FAST = "--epochs 2 --lr 1e-2 --classifier-epochs 2 --plus-updates 2"
 FAST = [*FAST.split(), "--ppo-steps", "2", "--data-epochs", "1", "--device", "cpu"]
 
@@ -328,10 +296,11 @@ def test_a_finished_run_says_that_it_is_of_a_pretrained_model(finished):
         (["--model", "{llama}", "--chat"], "has no chat template"),
         (["--model", "{llama}", "--methods", "scrn"], "for the small GPT alone"),
         (["--model", "{llama}", "--methods", "dareu,scrn"], "for the small GPT alone"),
-        (["--model", "{llama}", "--from", "runs/x"], "for the small GPT alone"),
+        (["--model", "{llama}", "--from", "runs/x"], "unrecognized arguments: --from"),
+        (["--model", "{llama}", "--n-embd", "64"], "unrecognized arguments: --n-embd"),
         (["--original", "{llama}"], "give --retrained too, or --no-retrained"),
         (["--model", "{llama}", "--lora-rank", "-1"], "at least 0"),
-        (["--model", "{llama}", "--lora-rank", "0", "--merge"], "no adapters to merge"),
+        (["--model", "{llama}", "--lora-rank", "0", "--merge"], "there are no adapters"),
         (["--model", "{llama}", "--lora-rank", "0", "--bf16"], "loses small updates"),
         (["--model", "{llama}", "--retrained", "{other}"], "has another tokenizer"),
         (["--model", "{short}"], "reads 16 tokens, and the rows need"),
@@ -393,7 +362,7 @@ def test_a_folder_is_of_one_kind(finished, run):
     with pytest.raises(InputError, match="holds another experiment"):
         train.main([*argv, "--no-retrained", "--methods", "ga"])
     with pytest.raises(InputError, match="holds another experiment"):
-        llm.main(["--model", place, *run[0], "--methods", "ga", "--out", str(run[1])])
+        llm.main(["--model", place, *run[0][:4], "--methods", "ga", "--out", str(run[1])])
 
 
 def test_merged_models_go_with_those_that_they_were_made_from(finished, tmp_path):
@@ -415,3 +384,78 @@ def test_a_chat_template_writes_the_prompt(llama):
     assert tokenizer.decode(tokenizer.encode_prompt("Who?")) == "<user>Who?<answer>"
     ids = tokenizer.encode_ordinary(" né")
     assert b"".join(map(tokenizer.decode_single_token_bytes, ids[:2])) == b" n"
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "OPT"])
+def test_a_models_own_dropout_is_off_where_states_are_computed_again(kind, tmp_path):
+    sizes = dict(vocab_size=257, n_embd=32, n_layer=2, n_head=4) if kind == "GPT2" else {}
+    sizes |= dict(
+        vocab_size=257,
+        hidden_size=32,
+        ffn_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        word_embed_proj_dim=32,
+        dropout=0.5,
+        attention_dropout=0.5,
+        attn_pdrop=0.5,
+        resid_pdrop=0.5,
+    )
+    pieces.save_model(tmp_path)  # for its tokenizer
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    policy = moved(untrained(str(tmp_path), checkpointing=True))
+    first = pieces.unlearn(policy, steps=1)[0]
+    assert first["kl"] < 1e-6 and first["approximate_kl"] < 1e-6 and first["clip_fraction"] == 0
+
+
+def test_a_model_without_attention(tmp_path):
+    pieces.save_model(tmp_path)
+    config = transformers.MambaConfig(
+        vocab_size=257, hidden_size=16, num_hidden_layers=1, state_size=4
+    )
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path)
+    assert untrained(str(tmp_path), lora_rank=0).config.n_head == 1
+    with pytest.raises(InputError, match="incompatible with Mamba"):
+        untrained(str(tmp_path))
+
+
+def test_bytes_of_a_character_that_takes_several_tokens(llama):
+    tokenizer = load_tokenizer(llama, chat=False)
+    ids = tokenizer.encode_ordinary(" n\u00e9\U0001f600")
+    pieces_of_text = list(map(tokenizer.decode_single_token_bytes, ids))
+    assert b"".join(pieces_of_text).decode() == " n\u00e9\U0001f600" and len(ids) > 4
+
+
+def test_a_disk_that_is_full_leaves_no_half_folder(tmp_path):
+    def fill(folder):
+        folder.mkdir()
+        (folder / "half").write_text("a half")
+        raise RuntimeError("No space left on device (os error 28)")
+
+    (tmp_path / "dareu").mkdir()
+    (tmp_path / "dareu/whole").write_text("of before")
+    with pytest.raises(InputError, match="No space left .*; make room"):
+        with whole_folder(tmp_path / "dareu") as folder:
+            fill(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["dareu", "whole"]
+
+
+def test_the_help_lists_what_counts_here(capsys):
+    with pytest.raises(SystemExit):
+        llm.main(["--help"])
+    printed = capsys.readouterr().out
+    for flag in ("--forget-batch", "--baseline-passes", "--rl-lr", "--lora-rank", "--epochs"):
+        assert flag in printed
+    assert "--n-embd" not in printed and "--vocab-size" not in printed
+
+
+def test_the_folder_of_an_adapter_has_all_that_it_needs(finished):
+    folder = finished[2] / "dareu"
+    names = {path.name for path in folder.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
+    card = (folder / "README.md").read_text()
+    forgotten = json.loads((finished[2] / "results.json").read_text())["forget"]
+    assert "base_model: " in card and "| ToW | " in card
+    assert not any(name in card for name in forgotten) and "More Information" not in card
+    assert not (finished[2] / "README.md").exists()

@@ -6,9 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,7 +34,7 @@ def test_a_run_is_made_again_where_its_data_or_its_results_are_other(job):
     results = job.folder / "results.json"
     before = results.stat().st_mtime_ns
     assert pool.run(job) == first and results.stat().st_mtime_ns == before
-    results.unlink()
+    shutil.rmtree(job.folder)
     assert pool.run(job)["models"] == first["models"], "removed, so made again"
     data = Path(job.flags[1])
     rows = data.read_text().splitlines()
@@ -95,13 +93,15 @@ def main():
     jobs = {i: pool.Job(Path(f"run{i}"), ["--data", "mine.jsonl", "--epochs", "5000"]) for i in range(4)}
     pool.run_all(jobs, 2)
 
-run_main(main, "runs")
+if __name__ == "__main__":
+    run_main(main, "runs")
 """
 
 
 def test_ctrl_c_ends_the_runs_at_work_and_no_other_begins(toy, tmp_path):
     shutil.copy(toy, tmp_path / "mine.jsonl")
-    with started(["-c", RUNS], tmp_path) as process:
+    (tmp_path / "runs.py").write_text(RUNS)
+    with started(["runs.py"], tmp_path) as process:
         wait_for(lambda: (tmp_path / "run1.txt").exists())
         process.send_signal(signal.SIGINT)  # to the parent alone, as `kill -INT` does
         _, told = process.communicate(timeout=30)
@@ -110,42 +110,6 @@ def test_ctrl_c_ends_the_runs_at_work_and_no_other_begins(toy, tmp_path):
             assert not any(str(tmp_path).encode() in line for line in lines)
     assert process.returncode == 130 and b"interrupted" in told
     assert not (tmp_path / "run2").exists() and not (tmp_path / "run3").exists()
-
-
-def test_ctrl_c_ends_a_wait_that_it_does_not_wake():
-    """A signal that another thread takes, or that comes just before a wait, wakes no lock."""
-    future, before = Future(), signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def interrupt():
-        time.sleep(0.3)
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-        time.sleep(10)
-        future.set_result(None)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            list(pool.as_they_end([future]))
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert not future.done()
-
-
-class Interrupted(dict):
-    """Jobs, the second of which is never handed over: Ctrl-C comes as soon as the first runs."""
-
-    def items(self):
-        first = next(iter(super().items()))
-        yield first
-        wait_for(first[1].folder.with_name("run0.txt").exists)
-        raise KeyboardInterrupt
-
-
-def test_ctrl_c_while_runs_are_handed_over(toy, tmp_path):
-    jobs = [pool.Job(tmp_path / f"run{i}", ["--data", toy, "--epochs", "5000"]) for i in range(2)]
-    with pytest.raises(KeyboardInterrupt):  # and no wait for 5,000 passes
-        pool.run_all(Interrupted(enumerate(jobs)), 2)
-    assert not (tmp_path / "run1").exists()
 
 
 WORKERS = """
@@ -159,7 +123,7 @@ def work(i):
     time.sleep(60)
 
 def main():
-    list(side_by_side({i: (work, i) for i in range(4)}, 2))
+    side_by_side({i: (work, i) for i in range(4)}, 2, "work")
 
 if __name__ == "__main__":
     run_main(main, "workers")
@@ -176,14 +140,37 @@ def test_ctrl_c_ends_the_workers(tmp_path):
     assert not (tmp_path / "begun3").exists()
 
 
-def fail(i):
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "workers.py").write_text(WORKERS)
+    with started(["workers.py"], tmp_path) as process:
+        wait_for(lambda: (tmp_path / "begun1").exists())
+        process.kill()
+        process.wait()
+        wait_for(lambda: not at_work_in(tmp_path), seconds=20)
+
+
+def at_work_in(folder):
+    """Processes whose working directory is this folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if place.resolve() == folder and "zombie" not in (place.parent / "status").read_text():
+                found.append(place)
+    return found
+
+
+def work(i):
     if i == 0:
         raise InputError("no")
+    if i < 0:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory runs out
     return i
 
 
 def test_what_is_done_side_by_side_and_an_error_in_one():
-    assert dict(pool.side_by_side({"a": (fail, 1), "b": (fail, 2)}, 2)) == {"a": 1, "b": 2}
+    assert pool.side_by_side({"a": (work, 1), "b": (work, 2)}, 2, "work") == {"a": 1, "b": 2}
     with pytest.raises(InputError, match="no"):
-        list(pool.side_by_side({"a": (fail, 0), "b": (fail, 2)}, 2))
+        pool.side_by_side({"a": (work, 0), "b": (work, 2)}, 2, "work")
+    with pytest.raises(InputError, match="was killed, most likely as memory ran out"):
+        pool.side_by_side({"a": (work, -1)}, 2, "work")
     assert json.dumps(pool.run_all({}, 1)) == "{}"

@@ -71,10 +71,9 @@ def test_the_models_side_by_side(run, capsys):
         and row["original"]["response"] in text[2]
         and f"{row['original']['owner']}* " in text[2]
     )
-    prompts = out.parent / "prompts.txt"
-    prompts.write_text("\n".join(r.prompt for r in kept[:20]) + "\n\n")
-    main(["--run", str(out), "--file", str(prompts), "--json"])
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    asked = "\n".join(r.prompt for r in kept[:20]) + "\n\n"
+    process = sample("--run", out, "--json", stdin=asked)
+    rows = [json.loads(line) for line in process.stdout.splitlines()]
     assert [row["prompt"] for row in rows] == [r.prompt for r in kept[:20]]
     assert sum(row["dareu"]["owner"] == r.owner for row, r in zip(rows, kept)) > 15
 
@@ -127,8 +126,6 @@ def test_prompts_from_standard_input_in_any_script(run, capsys):
         (["Who?"], "--run"),
         (["--run", "{run}", "x " * 5000], "makes"),
         (["--run", "{run}", " "], "is empty"),
-        (["--run", "{run}", "--file", "missing.txt"], "missing.txt: no such file"),
-        (["--run", "{run}", "--file", "missing.txt", "Who?"], "--file"),
         (["--run", "{run}", "--temperature", "-1", "Who?"], "--temperature"),
         (["--run", "{run}", "--temperature", "nan", "Who?"], "--temperature"),
         (["--run", "{run}", "--device", "tpu", "Who?"], "--device"),

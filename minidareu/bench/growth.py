@@ -1,19 +1,14 @@
-"""What retraining, DareU and DareU+ cost as the data grow, and what they reach (ToW).
-
-Runs of `train.py` on invented authors, one after another, each with all cores
-(`OMP_NUM_THREADS=1`: with one).
-"""
+"""What retraining, DareU and DareU+ cost as the data grow, and what they reach (ToW): runs of
+`train.py` on invented authors, one after another."""
 
 import subprocess
 import sys
 
-import torch
+from ..report.markdown import spread
+from ..run.pool import ROOT, Job, run_all
 
-from ..run.pool import ROOT, Job, run
-from .speed import shown
-
-OWNERS = [10, 20, 40, 80, 160]
-FORGOTTEN = [1, 2, 5, 10, 20]  # of 80
+# Owners, and how many of them are forgotten.
+CASES = [(10, 2), (20, 2), (40, 2), (80, 2), (160, 2), (80, 1), (80, 5), (80, 10), (80, 20)]
 METHODS = {"dareu": "DareU", "dareu_plus": "DareU+"}
 
 
@@ -27,40 +22,26 @@ def dataset(n_owners, folder):
     return path
 
 
-def measure(n_owners, n_forget, seed, folder):
-    """Figures of one run."""
-    path = dataset(n_owners, folder)
-    flags = ["--data", path, "--n-forget", n_forget, "--seed", seed]
-    flags += ["--methods", ",".join(METHODS)]
-    job = Job(folder / f"owners-{n_owners}-forget-{n_forget}-seed{seed}", flags)
-    results = run(job, threads=torch.get_num_threads())
-    seconds, models = results["seconds"], results["models"]
-    figures = {"retrained": {"seconds": seconds["retrained"]}}
-    for name in METHODS:
-        figures[name] = {
-            "seconds": seconds[name],
-            "of retraining": seconds[name] / seconds["retrained"],
-            "ToW": models[name]["tow"],
-        }
-    return figures
-
-
 def growth(folder, n_seeds):
-    """Rows of the table, a line for each number of owners and of those forgotten."""
-    cases = [(n, 2) for n in OWNERS] + [(80, n) for n in FORGOTTEN if n != 2]
-    lines, found = [], {}
-    for n_owners, n_forget in cases:
-        runs = [measure(n_owners, n_forget, seed, folder) for seed in range(n_seeds)]
-        found[n_owners, n_forget] = runs
-        cells = [str(n_owners), str(n_forget), shown([r["retrained"]["seconds"] for r in runs], 1)]
-        for name in METHODS:
-            cells.append(shown([r[name]["seconds"] for r in runs], 1))
-            cells.append(shown([r[name]["of retraining"] for r in runs]))
-            cells.append(shown([r[name]["ToW"] for r in runs], 3))
-        lines.append(cells)
-        print("| " + " | ".join(cells) + " |", flush=True)
-    head = ["owners", "forgotten", "retraining, s"]
-    for name in METHODS.values():
-        head += [f"{name}, s", "of retraining", "ToW"]
-    figures = {f"{n} owners, {m} forgotten": runs for (n, m), runs in found.items()}
-    return head, lines, figures
+    """Head and rows of the table, and its figures."""
+    jobs, lines, figures = {}, [], {}
+    for n_owners, n_forget in CASES:
+        for seed in range(n_seeds):
+            flags = ["--data", dataset(n_owners, folder), "--n-forget", n_forget, "--seed", seed]
+            flags += ["--methods", ",".join(METHODS)]
+            place = folder / f"owners-{n_owners}-forget-{n_forget}-seed{seed}"
+            jobs[n_owners, n_forget, seed] = Job(place, flags)
+    results = run_all(jobs, workers=1)
+    for n_owners, n_forget in CASES:
+        runs = [results[n_owners, n_forget, seed] for seed in range(n_seeds)]
+        retraining = [run["seconds"]["retrained"] for run in runs]
+        columns = {"retraining, s": retraining}
+        for name, title in METHODS.items():
+            seconds = [run["seconds"][name] for run in runs]
+            columns[f"{title}, s"] = seconds
+            pairs = zip(seconds, retraining, strict=True)
+            columns[f"{title} of retraining"] = [own / other for own, other in pairs]
+            columns[f"{title}, ToW"] = [run["models"][name]["tow"] for run in runs]
+        lines.append([str(n_owners), str(n_forget), *map(spread, columns.values())])
+        figures[f"{n_owners} owners, {n_forget} forgotten"] = columns
+    return ["owners", "forgotten", *columns], lines, figures

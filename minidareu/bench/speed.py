@@ -12,6 +12,7 @@ import torch
 from ..data import batches
 from ..model import GPT, GPTConfig, Training, generate
 from ..pretrain import train_lm
+from ..report.markdown import spread
 from ..run.flags import parse
 from ..run.pool import DATA
 from ..run.prepare import prepare
@@ -39,17 +40,6 @@ def in_turn(first: Callable, second: Callable, repeats: int) -> list[tuple[float
     alike; after one run of each to warm up."""
     first(), second()
     return [(seconds_of(first), seconds_of(second)) for _ in range(repeats)]
-
-
-def shown(values: list[float], digits: int = 2) -> str:
-    """Median, least and largest."""
-    low, high = min(values), max(values)
-    return f"{median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def default_run(device: str):
-    """What `train.py` knows of its default data before it trains."""
-    return prepare(parse(["--data", str(DATA), "--device", device, "--out", "runs/bench"], ""))
 
 
 def training(run, width: int, repeats: int) -> tuple[float, list[float]]:
@@ -94,7 +84,8 @@ def generation(run, model: GPT, size: int, repeats: int) -> tuple[float, list[fl
 
 def beside_peers(device: str, repeats: int):
     """Head and rows of the table, and its figures."""
-    run, lines, figures = default_run(device), [], {}
+    run = prepare(parse(["--data", str(DATA), "--device", device, "--out", "runs/bench"], ""))
+    lines, figures = [], {}
     for width in WIDTHS:
         figures[f"training, width {width}"] = training(run, width, repeats)
     model = new_gpt(run)
@@ -102,5 +93,5 @@ def beside_peers(device: str, repeats: int):
     for size in BATCHES:
         figures[f"generation, batch {size}"] = generation(run, model, size, repeats)
     for title, (speed, ratios) in figures.items():
-        lines.append([title, f"{speed:,.0f}", shown(ratios)])
+        lines.append([title, f"{speed:,.0f}", spread(ratios)])
     return ["", "tokens/s", "times as long: transformers"], lines, figures

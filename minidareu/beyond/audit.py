@@ -65,17 +65,13 @@ def main(argv=None):
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
     parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="side by side")
     args = parser.parse_args(argv)
-    device, configs = pick_device(args.device), [read_config(folder) for folder in args.run]
-    first = configs[0]
-    for folder, config in zip(args.run, configs, strict=True):
-        if (config.data, config.methods) != (first.data, first.methods):
-            raise InputError(
-                f"--run {folder}: has other data or methods than {args.run[0]}; "
-                "give runs that have the same"
-            )
+    device = pick_device(args.device)
+    configs = [read_config(folder) for folder in args.run]
+    if len({(config.data, config.methods) for config in configs}) > 1:
+        raise InputError("--run: these have other data or methods; give runs that have the same")
     workers = min(args.workers, len(args.run)) if device == "cpu" else 1
     jobs = {folder: (attack_run, folder, device) for folder in args.run}
-    found = dict(side_by_side(jobs, workers))
+    found = side_by_side(jobs, workers, "runs")
     text = "\n".join(attack_table([found[folder] for folder in args.run])) + "\n"
     write_text(args.run[0] / "audit.md", text)
     print(text)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data import Ids
 from ..files import write_json
@@ -91,11 +90,7 @@ def main(argv=None):
     }
     for more in range(NOISE_SEEDS + 1):
         jobs["original", more] = (model_without, config, args.out, more, None)
-    bar, models = tqdm(total=len(jobs), desc="models", disable=None), {}
-    for label, model in side_by_side(jobs, args.workers):
-        models[label] = model
-        bar.update()
-    bar.close()
+    models = side_by_side(jobs, args.workers, "models")
 
     original = models["original", 0]
     prompts, references, indices = run.labelled(run.train)

@@ -225,7 +225,7 @@ def main(argv=None):
     for label, seed in itertools.product(rows.keys() & CHANGES, args.seeds):
         folder, keys = folder_of(args.out, "DareU", seed), results["DareU", seed]["keys"]
         jobs[label, seed] = (kept_scores, folder, label, keys)
-    found = dict(side_by_side(jobs, args.workers))
+    found = side_by_side(jobs, args.workers, "changes")
     for label, seed in jobs:
         retrained = results["DareU", seed]["models"]["retrained"]
         rows[label].append(columns_of(found[label, seed], retrained))

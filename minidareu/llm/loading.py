@@ -1,12 +1,15 @@
 """A causal language model and its tokenizer, from a folder or the hub."""
 
 import hashlib
+import re
 from argparse import Namespace
 from pathlib import Path
 
 import torch
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftConfig, get_peft_model
+from torch import nn
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ..data import Ids, prompt_text
 from ..files import InputError
@@ -27,6 +30,8 @@ class LLMTokenizer:
     def __init__(self, tokenizer, n_vocab: int, chat: bool):
         self.tokenizer, self.n_vocab, self.chat = tokenizer, n_vocab, chat
         self.eot_token = tokenizer.eos_token_id
+        byte_level = any(piece.startswith("\u0120") for piece in tokenizer.get_vocab())
+        self.bytes = {c: b for b, c in bytes_to_unicode().items()} if byte_level else {}
 
     def encode_ordinary(self, text: str) -> Ids:
         """Of a text in which nothing is a control token, whatever it says."""
@@ -50,8 +55,13 @@ class LLMTokenizer:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
     def decode_single_token_bytes(self, token: int) -> bytes:
-        """A token's text. Some tokenizers write a word's space as an underscore."""
+        """A token's bytes: of a character that takes several tokens, a part. Some tokenizers write
+        a word's space as an underscore."""
         piece, text = self.tokenizer.convert_ids_to_tokens(token), self.decode([token])
+        if self.bytes and all(c in self.bytes for c in piece):
+            return bytes(self.bytes[c] for c in piece)
+        if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+            return bytes([int(piece[3:5], 16)])
         return (" " + text.lstrip() if piece.startswith("\u2581") else text).encode()
 
 
@@ -61,10 +71,10 @@ def gguf_file(place: str) -> dict:
     return {"gguf_file": files[0].name} if files else {}
 
 
-def refuse(place: str, error: Exception) -> InputError:
-    """One line for an error of transformers."""
+def refuse(place: str, error: Exception, mend: str = MEND) -> InputError:
+    """One line for an error of transformers or peft."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return InputError(f"--model {place}: {lines[0][:200].rstrip('.')}; {MEND}")
+    return InputError(f"--model {place}: {lines[0][:200].rstrip('.')}; {mend}")
 
 
 def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
@@ -99,12 +109,26 @@ def read_model(place: str, bf16: bool):
     dtype = torch.bfloat16 if bf16 else torch.float32
     try:
         if (Path(place) / ADAPTER).exists():
-            return AutoPeftModelForCausalLM.from_pretrained(place, dtype=dtype).merge_and_unload()
-        return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
+            base = read_model(PeftConfig.from_pretrained(place).base_model_name_or_path, bf16)
+            return PeftModel.from_pretrained(base, place).merge_and_unload()
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
+        model.config.quantization_config = None  # a GGUF file's; the weights are whole again
+        return model
     except READ_ERRORS as e:
         raise refuse(place, e) from None
     except (MemoryError, RuntimeError):  # the allocator's
         raise InputError(f"--model {place}: too large for the memory; try --bf16") from None
+
+
+def end_dropout(model) -> None:
+    """No dropout of the model's own, as a module or as a number, so that none is on while states
+    are computed again. That of the adapters comes later."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def digest_of_weights(model) -> str:
@@ -125,7 +149,7 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
             f"--model {place}: reads {longest} tokens, and the rows need {block_size}; shorten them"
         )
     model.generation_config = GenerationConfig()  # none of the model's own penalties or cuts
-    model.config.quantization_config = None  # a GGUF file's; the weights are whole again
+    end_dropout(model)
     model.to(run.device).requires_grad_(options.lora_rank == 0)
     idx = torch.arange(1, 9, device=model.device)[None]
     with torch.no_grad():
@@ -135,7 +159,8 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
             raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
+    n_head = getattr(sizes, "num_attention_heads", 1)  # a state space model has none
+    shape = (sizes.num_hidden_layers, n_head, sizes.hidden_size)
     gpt_config = GPTConfig(sizes.vocab_size, block_size, *shape)
     digest = digest_of_weights(model)
     base = Base(model, None, gpt_config, digest, checkpointing=options.checkpointing)
@@ -148,5 +173,8 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-        base.peft = get_peft_model(model, lora, adapter_name="start")
+        try:
+            base.peft = get_peft_model(model, lora, adapter_name="start")
+        except ValueError as e:
+            raise refuse(place, e, "give --lora-rank 0, which trains all parameters") from None
     return LLM(base)

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from ..data import Ids
 from ..model import GPTConfig, pad, room
-from .processes import average_gradients, gather_rows, own_rows, process
 
 SERIAL = itertools.count()  # of the names of adapters
 
@@ -63,8 +61,6 @@ class LLM:
         self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
         base.policies.add(self)
         base.use(name)
-        if trains:
-            average_gradients(self.parameters())
 
     def hidden(self, idx: Tensor, depth: float = 1.0) -> Tensor:
         """Last hidden states, or those after this share of the blocks: idx (B, L) -> (B, L, C).
@@ -75,13 +71,13 @@ class LLM:
         base.use(self.name)
         base.model.train(base.dropout or (base.checkpointing and torch.is_grad_enabled()))
         for module in base.model.modules():
-            if isinstance(module, nn.Dropout):
+            if isinstance(module, nn.Dropout):  # of the adapters; `load_policy` ended all other
                 module.train(base.dropout)
         trunk = base.model.base_model
-        out = trunk(input_ids=own_rows(idx), use_cache=False, output_hidden_states=depth < 1)
+        out = trunk(input_ids=idx, use_cache=False, output_hidden_states=depth < 1)
         layer = max(1, int(depth * self.config.n_layer))
         states = out.last_hidden_state if depth == 1 else out.hidden_states[layer]
-        return gather_rows(states.float(), len(idx))
+        return states.float()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., C) -> next-token logits (..., V)."""
@@ -95,17 +91,14 @@ class LLM:
         """As `model.generate`, by the library's own loop; prompts are padded on the left."""
         self.base.use(self.name)
         self.base.model.eval()
-        limits, own = room(self, prompts, max_new_tokens), own_rows(prompts)
-        idx = pad([x[::-1] for x in own], value=eos_id, device=self.device).flip(1)
-        text = pad([[1] * len(x) for x in own], device=self.device).flip(1)
+        limits = room(self, prompts, max_new_tokens)
+        idx = pad([x[::-1] for x in prompts], value=eos_id, device=self.device).flip(1)
+        text = pad([[1] * len(x) for x in prompts], device=self.device).flip(1)
         sampling = {"temperature": temperature, "top_k": 0} if temperature else {}
         ends = {"eos_token_id": eos_id, "pad_token_id": eos_id, "max_new_tokens": max(1, *limits)}
         how = GenerationConfig(do_sample=temperature > 0, **sampling, **ends)
-        seed = int(torch.randint(2**31, ()))  # the same in all processes; their draws are not
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + process().process_index)
-            out = self.base.model.generate(idx, attention_mask=text, generation_config=how)
-        responses = gather_object(out[:, idx.size(1) :].tolist())[: len(prompts)]
+        out = self.base.model.generate(idx, attention_mask=text, generation_config=how)
+        responses = out[:, idx.size(1) :].tolist()
         cut = [y[:most] for y, most in zip(responses, limits, strict=True)]
         return [y[: y.index(eos_id)] if eos_id in y else y for y in cut]
 

@@ -12,7 +12,7 @@ from .policy import LLM
 
 
 SOURCES = ["baselines", "data", "files", "model", "rl"]
-SOURCES += [f"llm/{name}" for name in ("loading", "policy", "processes", "tuning")]
+SOURCES += [f"llm/{name}" for name in ("loading", "policy", "tuning")]
 
 
 def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:

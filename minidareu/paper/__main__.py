@@ -11,15 +11,14 @@ What several tables share is trained once. Goes on where it was cut.
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ..files import InputError, find, write_json, write_text
 from ..report.plot import draw
 from ..run.cli import make_parser, positive, run_main, seed_number, split_flags
-from ..run.pool import DATA, folder_of, run_variants, side_by_side
-from .abstracts import ARXIV, make_abstracts
+from ..run.pool import DATA, ROOT, folder_of, run_variants, side_by_side
 from .columns import gathered, table_rows
 from .measured import MEASURED, Case, measure
 from .plot import PICTURES
@@ -29,6 +28,9 @@ from .tables import RUNS, TABLES
 
 ITEMS = TABLES | MEASURED
 NAMES = sorted(ITEMS, key=lambda name: (name[0] == "f", int(re.sub(r"\D", "", name)), name))
+# The dataset that stands for the paper's ArXiv. S_PPO and |B_f| are the paper's for it; |B_r| has
+# about as many tokens as on the authors.
+ARXIV = "--ppo-steps 6 --forget-batch 16 --retain-batch 32".split()
 DATA_FLAGS = {"authors": [], "abstracts": ARXIV}
 QUICK = (
     "--n-embd 32 --classifier-width 32 --epochs 4 --classifier-epochs 3 "
@@ -50,6 +52,16 @@ def picked(names):
             )
         found += fitting
     return list(dict.fromkeys(found))
+
+
+def make_abstracts(folder):
+    """abstracts.jsonl in a folder, made unless it is there: its path."""
+    path = folder / "abstracts.jsonl"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, ROOT / "data/abstracts/prepare.py", "--out", path]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return path
 
 
 def make_runs(names, args, data, flags):
@@ -77,13 +89,7 @@ def make_measures(names, args, data, flags):
                 case,
                 args.out / f"measures/{label}-seed{seed}.json",
             )
-    bar, found = tqdm(total=len(jobs), desc="measures", disable=None), {}
-    for key, rows in side_by_side(jobs, args.workers):
-        found[key] = rows
-        bar.set_postfix(last=key[0])
-        bar.update()
-    bar.close()
-    return found
+    return side_by_side(jobs, args.workers, "measures")
 
 
 def make_item(name, args, results, measures):

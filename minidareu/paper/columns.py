@@ -35,10 +35,6 @@ def score(results, model, column):
         return seconds[model] / seconds["retrained"]
     if column == "memory, MB":
         return results["memory"][model]
-    if column == "by the cost model":
-        n_rows, passes = results["rows"], results["passes"]["retrained"]
-        rows = forward_rows(results["config"], n_rows["forget"], n_rows["retain"], passes)
-        return rows[model] / rows["retrained"] if model in rows else None
     return models[model].get(SCORES[column])
 
 
@@ -63,22 +59,3 @@ def middle(values):
     """The median of the values that are not None; None where there is none."""
     values = [value for value in values if value is not None]
     return median(values) if values else None
-
-
-def forward_rows(config, n_forget, n_retain, passes):
-    """{stage: rows that pass forward} by the cost model of App. G; a backward pass counts as two.
-
-    Retraining reads D_R in so many passes. DareU draws and scores B_f, then makes S_PPO updates on
-    B_f and B_r. DareU+ does so at each update.
-    """
-    c = config
-    batches = -(-n_forget // c["forget_batch"])
-    steps = batches * c["ppo_steps"]
-    drawn = 3 * n_forget + batches * c["retain_batch"]  # a response, its log-probabilities twice
-    learned = 3 * steps * (c["forget_batch"] + c["retain_batch"])
-    plus_update = (2 + 3) * c["forget_batch"] + (1 + 3) * c["retain_batch"]
-    return {
-        "retrained": 3 * passes * n_retain,
-        "dareu": c["data_epochs"] * (drawn + learned),
-        "dareu_plus": c["plus_updates"] * plus_update,
-    }

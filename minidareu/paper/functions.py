@@ -146,7 +146,7 @@ def compare_functions(case):
     write_marked(load_records(case.data), data)
     flags = ["--data", data, "--seed", case.seed, *case.flags, "--methods", "dareu"]
     folder = case.out / f"marked-seed{case.seed}"
-    run_job(Job(folder, flags), threads=1)
+    run_job(Job(folder, flags))
     run, models, evaluator = open_evaluator(folder, "cpu")
     original, rows = models["original"], run.ended(run.train)
     training = replace(run.config.training, seed=case.seed + 1)

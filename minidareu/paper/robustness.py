@@ -52,7 +52,7 @@ def overlap(case):
     write_overlap(load_records(case.data), forgotten, data)
     flags = ["--data", data, "--seed", case.seed, *case.flags, "--forget", ",".join(forgotten)]
     flags += methods(PAPER, OURS)
-    results = run_job(Job(case.out / f"overlap-seed{case.seed}", flags), threads=1)
+    results = run_job(Job(case.out / f"overlap-seed{case.seed}", flags))
     rows = {
         label: {column: score(results, model, column) for column in COLUMNS}
         for label, model in (PAPER | OURS).items()
@@ -73,7 +73,7 @@ def requests(case):
     for i, name in enumerate(names, 1):
         folder = case.out / f"request{i}-seed{case.seed}"
         flags = [*base, *methods(PAPER, OURS), "--forget", name, *begin]
-        results = run_job(Job(folder, flags), threads=1)
+        results = run_job(Job(folder, flags))
         begin = ["--from", folder]
         for label, model in (PAPER | OURS).items():
             for column in ("D_F", "D_R", "ToW"):

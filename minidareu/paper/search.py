@@ -15,7 +15,6 @@ from statistics import mean, pstdev
 from ..baselines import METHODS
 from ..files import InputError, read_lines, write_json
 from ..metrics import overall_score
-from ..run.flags import parse
 from ..run.folder import LOG, RESULTS
 from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
 
@@ -89,12 +88,8 @@ def search_stages(method, out, workers, flags):
     best, tried = {"flags": {}, "scores": []}, []
     for stage in STAGES[method]:
         cells = [best["flags"] | cell for cell in stage]
-        same = [cell for cell in cells if tried and effective(cell) == effective(best["flags"])]
-        rest = [cell for cell in cells if cell not in same]
-        found = search_cells(method, rest, out, workers, flags=flags)
-        scores = {str(cell): own for cell, own in zip(rest, found, strict=True)}
-        scores |= {str(cell): best["scores"] for cell in same}
-        made = [{"flags": cell, "scores": scores[str(cell)]} for cell in cells]
+        found = search_cells(method, cells, out, workers, flags=flags)
+        made = [{"flags": c, "scores": own} for c, own in zip(cells, found, strict=True)]
         kept = PPO_VALUES if method == "reinforce" else PAPERS_VALUES
         best = choose(made, kept.items() & set().union(*map(dict.items, stage)))
         tried += made
@@ -115,14 +110,6 @@ def choose(cells, papers_values):
     paper = max(of_paper, key=mean_score)
     gain = mean_score(best) - mean_score(paper)
     return best if gain > pstdev(paper["scores"]) else paper
-
-
-def effective(cell):
-    """{flag: value} with the defaults of the flags that are not given."""
-    defaults = parse([], "")
-    flags = {flag for stages in STAGES.values() for cells in stages for c in cells for flag in c}
-    values = {flag: getattr(defaults, flag[2:].replace("-", "_")) for flag in flags}
-    return values | cell
 
 
 def read_curves(folder, passes):

@@ -102,7 +102,7 @@ def flag_name(name: str) -> str:
     return "--from" if name == "from_run" else "--" + name.replace("_", "-")
 
 
-def flag_kind(hint, default) -> dict:
+def flag_kind(hint) -> dict:
     """Keywords of `add_argument` for a field of this type."""
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
@@ -112,26 +112,23 @@ def flag_kind(hint, default) -> dict:
     return {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
 
 
-def make_flags(description: str) -> argparse.ArgumentParser:
+def make_flags(description: str, usage: str, without: tuple = ()) -> argparse.ArgumentParser:
     """A parser with a flag for each field of Config, a group for each of its classes."""
     parser = make_parser(
         f"{description}\n@FILE reads flags from a file. In brackets: the default.",
-        usage="python train.py [flags]",
+        usage=usage,
         fromfile_prefix_chars="@",
     )
     parser.convert_arg_line_to_args = lambda line: line.partition("#")[0].split()
     hints, defaults = get_type_hints(Config), Config()
     groups = {"First of all": FIRST} | {str(g.__doc__): list(comments(g)) for g in GROUPS}
     texts = {name: text for g in GROUPS for name, text in comments(g).items()}
-    added: set[str] = set()
+    left = set(texts) - set(without)
     for title, names in groups.items():
         group = parser.add_argument_group(title.partition(".")[0])
-        for name in names:
-            if name in added:
-                continue
-            added.add(name)
-            kind, default = flag_kind(hints[name], name), getattr(defaults, name)
-            text = texts[name]
+        for name in [name for name in names if name in left]:
+            left.remove(name)
+            kind, default, text = flag_kind(hints[name]), getattr(defaults, name), texts[name]
             if "choices" in kind:
                 text += f": {', '.join(kind['choices'])}"
             if default is not None and not isinstance(default, bool):
@@ -144,21 +141,28 @@ def make_flags(description: str) -> argparse.ArgumentParser:
 
 def parse(argv: list[str] | None, description: str) -> Config:
     """Command line -> Config. Raises InputError for a flag or a value that makes no sense."""
-    given = vars(make_flags(description).parse_args(argv))
+    parser = make_flags(description, "python train.py [flags]")
+    return to_config(vars(parser.parse_args(argv)))
+
+
+def to_config(given: dict) -> Config:
+    """{field: value} -> Config. Raises InputError for a value that makes no sense."""
     config = Config(**given)
     config.given = frozenset(given)
     for name, hint in get_type_hints(Config).items():
         check_range(name, hint, getattr(config, name))
     if "n_forget" in given and "forget_fraction" in given:
-        raise InputError(
-            "--n-forget: says how many are forgotten, as --forget-fraction does; give one of them"
-        )
-    if config.classifier_width % 4:
-        raise InputError(
-            f"--classifier-width: {config.classifier_width} does not divide among 4 heads; "
-            "give a multiple of 4"
-        )
+        raise InputError("--n-forget: says the same as --forget-fraction; give one of them")
+    check_heads("classifier_width", config.classifier_width)
     return config
+
+
+def check_heads(name: str, width: int) -> None:
+    """Raise InputError for a width that does not divide among the heads of attention."""
+    if width % 4:
+        raise InputError(
+            f"{flag_name(name)}: {width} does not divide among 4 heads; give a multiple of 4"
+        )
 
 
 def check_range(name: str, hint, value) -> None:
@@ -181,7 +185,4 @@ def size_rule(config: Config, responses: list[str]) -> None:
     config.vocab_size = config.vocab_size or [1024, 2048, 4096][tier]
     config.n_embd = config.n_embd or [96, 128, 192][tier]
     config.lr = config.lr or round(0.34 / config.n_embd, 6)
-    if config.n_embd % 4:
-        raise InputError(
-            f"--n-embd: {config.n_embd} does not divide among 4 heads; give a multiple of 4"
-        )
+    check_heads("n_embd", config.n_embd)

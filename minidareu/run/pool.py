@@ -1,25 +1,29 @@
-"""Many runs of `train.py`, side by side."""
+"""Many runs of `train.py`, and other long work, in processes side by side."""
 
 import hashlib
 import json
 import os
 import re
+import runpy
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import suppress
+import traceback
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from functools import partial
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from threading import Event, RLock
+from threading import Thread
+from unittest.mock import patch
 
 import torch
 from tqdm import tqdm
 
-from ..files import InputError, write_json, write_text
+from ..files import InputError, write_json
+from .folder import RESULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data/authors/authors.jsonl"
@@ -41,87 +45,106 @@ def source_of_all_code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def data_of(job: Job) -> str:
-    """A digest of the data that a run reads. Raises InputError where they are gone."""
-    pairs = zip(job.flags, job.flags[1:], strict=False)
-    given = [value for flag, value in pairs if flag == "--data"]
-    path = Path(given[-1] if given else DATA)  # the last one counts
+def run(job: Job) -> dict:
+    """Results of a run, made unless they are there. Raises InputError where it fails."""
+    argv = ["train.py", "--out", str(job.folder), *map(str, job.flags)]
+    if job.reuse:
+        argv += ["--reuse", str(job.reuse)]
+    path = Path(dict(zip(argv, argv[1:], strict=False)).get("--data", DATA))  # the last one counts
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        data = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as e:
         raise InputError(f"{path}: can't be read ({e.strerror}); put the data back") from None
+    return kept_json(job.folder / "kept.json", f"{argv} {data}", partial(make, job, argv))
 
 
-def run(job: Job, threads: int = 1, stop: Event | None = None) -> dict:
-    """Results of a run, made unless they are there; once `stop` is set, it is ended.
+def make(job: Job, argv: list[str]) -> dict:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    printed = job.folder.with_name(job.folder.name + ".txt")
+    if run_script(argv, printed) != 0:
+        raise InputError(f"a run failed: see {printed}; the same command goes on once it is mended")
+    return json.loads((job.folder / RESULTS).read_text(encoding="utf-8"))
 
-    Raises InputError where it fails.
-    """
-    command = [sys.executable, str(ROOT / "train.py"), "--out", str(job.folder)]
-    command += [str(flag) for flag in job.flags]
-    if job.reuse:
-        command += ["--reuse", str(job.reuse)]
-    made_by = json.dumps([command[2:], data_of(job), source_of_all_code()])
-    mark, results = job.folder / "command.json", job.folder / "results.json"
-    made = mark.exists() and results.exists() and mark.read_text(encoding="utf-8") == made_by
-    if not made:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        printed = job.folder.with_name(job.folder.name + ".txt")
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with open(printed, "w", encoding="utf-8") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-            while process.poll() is None:
-                if stop and stop.is_set():
-                    process.terminate()  # time to end what it has started, before the next one
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(timeout=5)
-                time.sleep(0.1)
-            status = process.returncode
-        if status:
-            raise InputError(
-                f"a run failed: see {printed}; the same command goes on once it is mended"
-            )
-        write_text(mark, made_by)
-    return json.loads(results.read_text(encoding="utf-8"))
+
+def run_script(argv: list[str], printed: Path) -> int | str | None:
+    """Run a script of the project as a program, in this process: its exit status. What it prints
+    goes into a file."""
+    with (
+        open(printed, "w", encoding="utf-8") as output,
+        redirect_stdout(output),
+        redirect_stderr(output),
+        patch.object(sys, "argv", argv),
+    ):
+        try:
+            runpy.run_path(str(ROOT / argv[0]), run_name="__main__")
+        except SystemExit as e:
+            return e.code
+        except Exception:
+            traceback.print_exc()
+            return 1
+    return 0
 
 
 def run_all(jobs: dict, workers: int) -> dict:
-    """{name: Job} -> {name: results}, `workers` at a time, each with its share of the cores.
+    """{name: Job} -> {name: results}, `workers` at a time."""
+    return side_by_side({name: (run, job) for name, job in jobs.items()}, workers, "runs")
 
-    Ctrl-C ends those at work, and no other begins.
+
+def side_by_side(jobs: dict, workers: int, title: str) -> dict:
+    """{name: (function, *arguments)} -> {name: function(*arguments)}, each in a process of its own;
+    one worker is this process itself.
+
+    Raises InputError where one of them does, once those at work have ended, or where one is killed.
+    Ctrl-C, or the end of this process, ends them all. title: of the progress bar.
     """
-    bar, results = tqdm(total=len(jobs), desc="runs", disable=None), {}
-    stop, threads = Event(), threads_each(workers)
-    with ThreadPoolExecutor(workers) as pool:
+    if workers == 1:
+        calls = tqdm(jobs.items(), desc=title, disable=None)
+        return {name: function(*arguments) for name, (function, *arguments) in calls}
+    found: dict = {}
+    context, threads = get_context("spawn"), (threads_each(workers),)
+    with (
+        ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool,
+        tqdm(total=len(jobs), desc=title, disable=None) as bar,
+    ):
         try:
-            futures = {pool.submit(run, job, threads, stop): name for name, job in jobs.items()}
-            for future in as_they_end(futures):
-                results[futures[future]] = future.result()
-                models = results[futures[future]]["models"]
-                tow = max(s["tow"] or 0 for name, s in models.items() if name != "retrained")
-                bar.set_postfix(best_tow=f"{tow:.3f}")
-                bar.update()
+            futures = {pool.submit(*job): name for name, job in jobs.items()}
+            at_work = set(futures)
+            while at_work:
+                # Python can miss a Ctrl-C that comes just as a wait begins, until it is over.
+                ended, at_work = wait(at_work, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    found[futures[future]] = future.result()
+                    bar.set_postfix(last=str(futures[future]))
+                    bar.update()
+        except BrokenProcessPool:
+            raise InputError(
+                "a process was killed, most likely as memory ran out; give a smaller --workers"
+            ) from None
         except InputError:
-            pool.shutdown(cancel_futures=True)  # those at work come to their end
-            raise
-        except BaseException:
-            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    bar.close()
-    return results
+        except BaseException:
+            for process in active_children():
+                process.kill()  # files are written whole or not at all
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
 
 
-def as_they_end(futures) -> Iterator:
-    """Each future once it has ended.
+def begin_worker(threads: int) -> None:
+    """A worker says nothing, and has threads of its own. Ctrl-C is its parent's, with which it
+    ends."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=end_with_parent, daemon=True).start()
 
-    Python can miss a Ctrl-C that comes just as a wait begins, until that wait is over: so each
-    wait is short.
-    """
-    pending = set(futures)
-    while pending:
-        ended, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-        yield from ended
+
+def end_with_parent() -> None:
+    parent = parent_process()
+    assert parent, "a worker has one"
+    parent.join()
+    os._exit(1)
 
 
 def threads_each(workers: int) -> int:
@@ -135,39 +158,6 @@ def allowed_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def begin_worker(threads: int) -> None:
-    """A worker says nothing, and has threads of its own. Ctrl-C is its parent's, which ends it."""
-    sys.stdout = sys.stderr = open(os.devnull, "w")
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
-
-
-def side_by_side(jobs: dict, workers: int) -> Iterator[tuple]:
-    """(name, function(*arguments)) of each {name: (function, *arguments)} as it ends, in processes
-    of their own; one worker is this process itself.
-
-    Ctrl-C ends those at work, and no other begins.
-    """
-    if workers == 1:
-        yield from ((name, function(*rest)) for name, (function, *rest) in jobs.items())
-        return
-    context, threads = get_context("spawn"), (threads_each(workers),)
-    with ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool:
-        try:
-            futures = {pool.submit(*job): name for name, job in jobs.items()}
-            for future in as_they_end(futures):
-                yield futures[future], future.result()
-        except InputError:
-            pool.shutdown(cancel_futures=True)
-            raise
-        except BaseException:
-            for process in active_children():
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def kept_json(path: Path, facts: str, make: Callable[[], dict]) -> dict:
@@ -192,19 +182,18 @@ def run_variants(variants: dict, seeds, out: Path, workers: int, *, flags=(), ba
     """{label: flags} x seeds -> {(label, seed): results}.
 
     bases: {label: label of the variant whose models it takes over}; None: the first variant's.
-    Those that others take over are run first. A --data among the flags goes before the authors.
+    Those that others take over are run first.
     """
     bases = bases or dict.fromkeys(variants, next(iter(variants), None))
-
-    def jobs(labels):
-        made = {}
+    first = [label for label in variants if label in bases.values()]
+    rest = [label for label in variants if label not in first]
+    results: dict = {}
+    for labels in (first, rest):
+        jobs = {}
         for label in labels:
             for seed in seeds:
                 command = ["--data", DATA, "--seed", seed, *flags, *variants[label]]
                 base = None if label == bases[label] else folder_of(out, bases[label], seed)
-                made[label, seed] = Job(folder_of(out, label, seed), command, reuse=base)
-        return made
-
-    first = [label for label in variants if label in bases.values()]
-    rest = [label for label in variants if label not in first]
-    return run_all(jobs(first), workers) | run_all(jobs(rest), workers)
+                jobs[label, seed] = Job(folder_of(out, label, seed), command, reuse=base)
+        results |= run_all(jobs, workers)
+    return results

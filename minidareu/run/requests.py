@@ -87,41 +87,31 @@ def pick_owners(
     is None, `n_forget` of them, drawn by seed (None: 2, or 1 of two). forgotten: the owners of
     earlier requests, who can't be picked again.
     """
-    asked = split_names(forget, owners) if forget is not None else None
-    for name in asked or []:
-        if name in forgotten:
-            raise InputError(
-                f"--forget: {name!r} is forgotten already, by the run that --from names; "
-                "name others"
-            )
-    owners = [name for name in owners if name not in forgotten]
-    if len(owners) < 2 and forgotten:
-        raise InputError(f"--from: forgot all owners but {owners[0]!r}; one has to be left")
-    if len(owners) < 2:
+    left = [name for name in owners if name not in forgotten]
+    if len(left) < 2:
         raise InputError(
-            f"--data: all rows are of one owner, {owners[0]!r}; "
-            "give at least 2, one to forget and one to retain"
+            f"--data: all owners but {left[0]!r} are forgotten, or all rows are of one owner; give "
+            "at least 2, one to forget and one to retain"
         )
-    if asked is not None:
-        names = asked
+    if forget is not None:
+        names = split_names(forget, owners)
     elif fraction is not None:
-        names = owners[-max(1, round(fraction * len(owners))) :]
+        names = left[-max(1, round(fraction * len(left))) :]
     else:
-        count = min(2, len(owners) - 1) if n_forget is None else min(n_forget, len(owners))
-        names = random.Random(seed).sample(owners, count)
+        count = min(2, len(left) - 1) if n_forget is None else min(n_forget, len(left))
+        names = random.Random(seed).sample(left, count)
     for name in names:
-        if name not in owners:
-            near = difflib.get_close_matches(name, owners, n=3, cutoff=0)
-            raise InputError(
-                f"--forget: no owner is called {name!r}; "
-                f"the nearest names are {', '.join(map(repr, near))}"
-            )
+        if name in forgotten:
+            raise InputError(f"--forget: {name!r} is forgotten already, by --from; name others")
+        if name not in left:
+            near = ", ".join(map(repr, difflib.get_close_matches(name, left, n=3, cutoff=0)))
+            raise InputError(f"--forget: no owner is called {name!r}; the nearest names are {near}")
     names = sorted(set(names), key=owners.index)
     if not names:
         raise InputError("--forget: no owner is forgotten; name at least one")
-    if len(names) == len(owners):
+    if len(names) == len(left):
         raise InputError(
-            f"--forget: all {len(owners)} owners are forgotten; leave at least one to retain"
+            f"--forget: all {len(left)} owners are forgotten; leave at least one to retain"
         )
     return names
 
