@@ -31,13 +31,13 @@ def test_spread_and_table():
 def test_variants_take_over_the_models_of_the_first(tmp_path, monkeypatch):
     jobs = []
 
-    def fake(job, threads, stop):
+    def fake(job):
         jobs.append(job)
         return made_up(tow=0.9)
 
     monkeypatch.setattr(pool, "run", fake)
     variants = {"one": ["--ppo-steps", 5], "two, more": ["--ppo-steps", 9]}
-    results = pool.run_variants(variants, [7, 8], tmp_path, 2, flags=["--n-forget", 3])
+    results = pool.run_variants(variants, [7, 8], tmp_path, 1, flags=["--n-forget", 3])
     assert set(results) == {(label, seed) for label in variants for seed in (7, 8)}
     assert {job.folder.name for job in jobs[:2]} == {"one-seed7", "one-seed8"}, "these come first"
     for job in jobs:
@@ -53,12 +53,12 @@ def test_a_run_is_made_once_and_a_failing_one_is_one_line(toy, tmp_path):
     tiny = "--epochs 1 --classifier-epochs 1 --methods dareu"
     flags = ["--data", str(toy), *FAST, *tiny.split(), "--ppo-steps", 1]
     job = pool.Job(tmp_path / "run", flags)
-    results = pool.run(job, threads=1)
+    results = pool.run(job)
     before = (tmp_path / "run/results.json").stat().st_mtime_ns
-    assert pool.run(job, threads=1) == results
+    assert pool.run(job) == results
     assert (tmp_path / "run/results.json").stat().st_mtime_ns == before
     with pytest.raises(InputError) as e:
-        pool.run(pool.Job(tmp_path / "bad", ["--no-such-flag"]), threads=1)
+        pool.run(pool.Job(tmp_path / "bad", ["--no-such-flag"]))
     assert "\n" not in str(e.value) and "bad.txt" in str(e.value)
     assert "--no-such-flag" in (tmp_path / "bad.txt").read_text()
 

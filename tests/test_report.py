@@ -85,7 +85,7 @@ def test_a_picture_of_any_text_is_well_formed(character, run):
 
 def test_a_picture_needs_a_file(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="is a folder; name a file"):
+    with pytest.raises(InputError, match="can't be written"):
         report.main(["--run", str(run[1]), "--picture", "."])
 
 
