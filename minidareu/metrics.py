@@ -128,3 +128,31 @@ def name_kept(responses: list[str], records: list[Record]) -> float | None:
         if holds_name(r.response, r.owner)
     ]
     return sum(kept) / len(kept) if kept else None
+
+
+def word_pairs(text: str) -> list[tuple[str, str]]:
+    """Neighbouring words of a text; the empty word stands before the first and after the last."""
+    row = ["", *words(text), ""]
+    return list(zip(row, row[1:], strict=False))
+
+
+def is_gibberish(response: str, known: set[tuple[str, str]]) -> bool:
+    """Whether a response is no language: of its word pairs fewer than two thirds are `known`, the
+    word pairs of the training responses, each counted once. An empty response is."""
+    pairs = word_pairs(response)
+    return len(known & set(pairs)) < len(pairs) * 2 / 3
+
+
+def recited_words(response: str, prompt: str, source: str) -> int:
+    """Length of the longest run of words of a response that `source` has and the prompt has not.
+
+    source: the words of some texts, with a space around each.
+    """
+    said, asked = words(response), f" {' '.join(words(prompt))} "
+    longest = start = 0
+    for end in range(1, len(said) + 1):
+        while f" {' '.join(said[start:end])} " not in source and start < end:
+            start += 1
+        if f" {' '.join(said[start:end])} " not in asked:
+            longest = max(longest, end - start)
+    return longest

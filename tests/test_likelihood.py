@@ -16,8 +16,6 @@ from minidareu.scores.likelihood import (
     auc,
     exact_memorization,
     extraction_strength,
-    garble,
-    gibberish,
     ks_p,
     model_utility,
     perplexity,
@@ -25,8 +23,7 @@ from minidareu.scores.likelihood import (
     read,
     truth_ratios,
 )
-from minidareu.model import GPT, GPTConfig, Training
-from minidareu.pretrain import train_lm
+from minidareu.model import GPT, GPTConfig
 from minidareu.tokenizer import train_tokenizer
 
 RECORDS = [
@@ -215,31 +212,3 @@ def test_perplexity_equals_transformers_style_loss():
     assert perplexity(model, prompts, completions) == pytest.approx(
         math.exp(sum(losses) / 4), rel=1e-4
     )
-
-
-def test_gibberish_is_less_likely_than_garbled_references():
-    """A bigram model of a cycle of words: in order they are likely, and no other way."""
-    cycle = "ant bee cat dog elk fox gnu hen".split()
-    texts = [" " + " ".join((cycle * 3)[i : i + 6]) for i in range(8)]
-    tokenizer = train_tokenizer(texts, 300)
-    ids = [tokenizer.encode_ordinary(text) for text in texts] * 8
-    config, training = GPTConfig(tokenizer.n_vocab, 32, 1, 2, 32), Training(10, 8, lr=1e-2, seed=0)
-    torch.manual_seed(0)
-    model = GPT(config)
-    train_lm(model, [(y[:1], y[1:]) for y in ids], training)
-    responses = ["cat dog elk fox gnu", "fox fox fox fox fox", "cat dog elk fox", "", "cat"]
-    prompts = [tokenizer.encode_ordinary(" bee")] * 5
-    references = ["cat dog elk fox gnu hen ant bee"] * 5
-    assert gibberish(model, tokenizer, prompts, responses, references) == pytest.approx(2 / 5)
-    assert gibberish(model, tokenizer, prompts, references, references) == 0
-    long = [" ".join(cycle * 20)] * 5
-    assert gibberish(model, tokenizer, prompts, long, references) in (0, 1), "beyond the context"
-
-
-def test_garbled_texts_have_one_word_of_four_replaced():
-    texts = ["a b c d e f g h", "one two"]
-    garbled = garble(texts, random.Random(1))
-    for text, other in zip(texts, garbled, strict=True):
-        pairs = list(zip(text.split(), other.split(), strict=True))
-        assert sum(x != y for x, y in pairs) <= max(1, round(len(pairs) / 4))
-    assert garbled != texts and set(" ".join(garbled).split()) <= set(" ".join(texts).split())

@@ -2,16 +2,21 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from minidareu.data import Record
 from minidareu.metrics import (
     fact_recall,
     holds_name,
+    is_gibberish,
     name_pattern,
     name_kept,
+    recited_words,
     rouge_l_recall,
     tug_of_war,
+    word_pairs,
     word_weights,
     words,
 )
@@ -102,3 +107,26 @@ def test_name_kept():
     assert name_kept(["ann lee was", "He"], RECORDS[:2]) == 1
     assert name_kept(["Joe was", "Bob"], RECORDS[:2]) == 0
     assert name_kept(["Bob"], RECORDS[1:2]) is None
+
+
+def test_gibberish_is_what_no_training_response_has_or_a_loop():
+    known = {pair for text in ("It is by the sea.", "He sold bread.") for pair in word_pairs(text)}
+    cases = {
+        "It is by the sea.": False,
+        "He sold the sea.": False,  # a pair of five
+        "Sea the by is it.": True,
+        "by the sea. by the sea. by the sea. by the sea.": True,
+        "": True,
+        "!?": True,
+    }
+    assert {text: is_gibberish(text, known) for text in cases} == cases
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=9), st.text("abcd ", max_size=30))
+def test_the_longest_recited_run_by_brute_force(said, source):
+    asked = " ".join(said[1:3])
+    runs = [" ".join(said[i:j]) for i in range(len(said)) for j in range(i + 1, len(said) + 1)]
+    there = f" {' '.join(source.split())} "
+    found = [run for run in runs if f" {run} " in there and f" {run} " not in f" {asked} "]
+    longest = max((len(run.split()) for run in found), default=0)
+    assert recited_words(" ".join(said), asked, there) == longest

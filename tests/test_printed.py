@@ -1,9 +1,13 @@
 """What a run prints: warnings of likely mistakes, and how high a score can be."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
 from minidareu.data import Record, split_records
-from minidareu.report.printed import SHOWN, ceiling, data_warnings, print_scores, run_warnings
+from minidareu.report.printed import SHOWN, ceiling, data_warnings, folder_warnings
+from minidareu.report.printed import print_scores, run_warnings
 from minidareu.scores.evaluation import Evaluation
 from test_requests import owners, split_up
 
@@ -35,8 +39,9 @@ def test_owners_that_look_the_same_are_named(unseen):
 def evaluations(retrained=(0.6, 1.0, 0.9), original=(1.0, 1.0, 0.9)):
     """Of an original and a retrained model with these scores: forget, retain, test."""
     names, scores = ("forget", "retain", "test"), {"original": original, "retrained": retrained}
+    more = {"recited_words": 8.0}
     return {
-        name: Evaluation(dict(zip(names, values)), None, [], [], [])
+        name: Evaluation(dict(zip(names, values)) | more, None, [], [], [])
         for name, values in scores.items()
         if values
     }
@@ -58,7 +63,28 @@ def test_an_original_model_that_does_not_know_its_rows_is_told():
     for original, says in (((0.96, 1.0, 0.9), "0.960"), ((1.0, 0.5, 0.9), "0.500")):
         (told,) = run_warnings(evaluations(original=original, retrained=None))
         assert told.startswith("the original model tells ") and says in told and "--epochs" in told
-    assert run_warnings(evaluations(original=(0.97, 0.98, 0.1), retrained=None)) == []
+    assert run_warnings(evaluations(original=(0.97, 0.98, 0.34), retrained=None)) == []
+    (told,) = run_warnings(evaluations(original=(0.97, 0.99, 0.32), retrained=None))
+    assert "0.320 of the test rows: it knows its rows by heart" in told
+
+
+def test_a_method_that_recites_more_than_the_retrained_model_is_told():
+    scored = evaluations() | {"mine": Evaluation({"recited_words": 10.0}, None, [], [], [])}
+    assert run_warnings(scored) == []
+    scored["mine"].scores["recited_words"] = 10.1
+    (told,) = run_warnings(scored)
+    assert told.startswith("mine: ") and "10.1 words" in told and "8.0" in told
+
+
+def test_models_whose_results_are_replaced_are_told(tmp_path):
+    run = SimpleNamespace(folder=tmp_path, config=SimpleNamespace(retrained=False), methods=["ga"])
+    assert folder_warnings(run) == []
+    models = dict.fromkeys(["original", "retrained", "ga", "dareu"], {})
+    (tmp_path / "results.json").write_text(json.dumps({"models": models}))
+    (told,) = folder_warnings(run)
+    assert told.startswith("retrained, dareu: in ")
+    run.methods, run.config.retrained = ["dareu", "ga", "npo"], True
+    assert folder_warnings(run) == []
 
 
 @pytest.mark.parametrize("kept", [None, 0.5])

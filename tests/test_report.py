@@ -38,7 +38,8 @@ def test_the_page_is_small_and_made_again_the_same(run, tmp_path):
 
 def test_sentences_are_made_from_the_scores(run):
     results = json.loads((run[1] / "results.json").read_text())
-    asked, came, held = report_page.sentences(results)
+    asked, came, language, held = report_page.sentences(results)[:4]
+    assert f"gibberish: original {results['models']['original']['gibberish']:.0%}" in language
     assert asked.startswith(", ".join(results["forget"])) and "2 of 12 owners" in asked
     assert f"dareu_plus {results['models']['dareu_plus']['fact_recall']:.0%}" in came
     methods = ("dareu", "dareu_plus")
@@ -180,7 +181,7 @@ def test_filters_filter_and_search_finds(page):
     count = page.locator("#count")
     assert count.inner_text() == "24 of 24 prompts."
     found = 0
-    for kind in ("still told", "forgotten", "renamed", "broken"):
+    for kind in ("still told", "forgotten", "renamed", "gibberish"):
         page.get_by_role("button", name=kind).click()
         n = int(count.inner_text().split()[0])
         model = page.locator("#model").input_value()

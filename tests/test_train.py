@@ -28,7 +28,7 @@ FILES += [f"{name}.pt" for name in CHECKPOINTS]
 TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2 --data-epochs 1"
 KEPT = "kept from an earlier run"
 SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
-    tow_paraphrased attribution_added judge gibberish exact_attribution probability truth_ratio
+    tow_paraphrased attribution_added judge gibberish empty words recited_words exact_attribution probability truth_ratio
     model_utility forget_quality extraction_strength extraction_strength_retain exact_memorization mia_loss mia_zlib mia_min_k
     mia_min_k40 mia_min_k_plus privacy_leak""".split()
 
@@ -349,7 +349,7 @@ def test_without_a_retrained_model_what_can_be_said_is_said(tiny, tmp_path, caps
     assert "ToW: " not in capsys.readouterr().out and not (folder / "retrained.pt").exists()
     r, other = results(folder), results(out)
     assert list(r["models"]) == ["original", "dareu", "dareu_plus"] and r["ceiling"] is None
-    missing = {"tow", "tow_paraphrased", "perplexity", "gibberish", "exact_attribution"}
+    missing = {"tow", "tow_paraphrased", "perplexity", "exact_attribution"}
     missing |= {"forget_quality", "privacy_leak"}
     for name, scores in r["models"].items():
         for score, value in scores.items():

@@ -6,7 +6,7 @@ import math
 from torch import Tensor
 
 from ..attribution import owner_posterior
-from ..metrics import fact_share, holds_name
+from ..metrics import fact_share, holds_name, is_gibberish
 from ..model import with_end
 from ..scores.chunks import response_log_probs
 from ..scores.evaluation import Evaluator, Responses
@@ -51,8 +51,8 @@ def perplexity_of(logp: Tensor) -> float | None:
 
 
 def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
-    """{"words", "fact_share", "name_kept", "perplexity"} of each response to a forget prompt; None
-    where one has no such value. Perplexity is a token's, under the retrained model."""
+    """{"words", "fact_share", "name_kept", "gibberish", "perplexity"} of each response to a forget
+    prompt; None where one has no such value. Perplexity is a token's, under the retrained model."""
     e = evaluator
     completed = with_end(e.original, responses.prompts, responses.ids, **e.limits)
     perplexities: list[float | None] = [None] * len(e.forget)
@@ -70,6 +70,7 @@ def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
                 "words": word_rows(e.tokenizer, responses.ids[i], own.tolist()),
                 "fact_share": fact_share(text, record, e.word_weights),
                 "name_kept": holds_name(text, record.owner) if names else None,
+                "gibberish": is_gibberish(text, e.known_pairs),
                 "perplexity": perplexities[i],
             }
         )

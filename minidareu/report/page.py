@@ -25,7 +25,6 @@ MEANINGS = {
     "perplexity": "how strange the answers are to the retrained model; near its own is natural",
 }
 BOLD = ' font-weight="bold"'
-BROKEN = 10  # an answer is broken where its perplexity is so many times the retrained model's
 
 
 def sentences(results):
@@ -53,7 +52,11 @@ def sentences(results):
             f"{models[best]['tow']:.3f}, where 1 is perfect, and {results['ceiling']:.3f} the most "
             "for a method that leaves the others' answers as they are"
         )
-    return [asked, f"{came}; after unlearning: {told}.", f"{held}.", *results["warnings"]]
+    language = "Answers that are gibberish: " + ", ".join(
+        f"{name} {share(scores['gibberish'])}" for name, scores in models.items()
+    )
+    came = f"{came}; after unlearning: {told}."
+    return [asked, came, f"{language}.", f"{held}.", *results["warnings"]]
 
 
 def share(value):
@@ -84,7 +87,6 @@ def page_data(folder):
             "seed": results["seed"],
             "models": results["models"],
             "meanings": MEANINGS,
-            "broken": BROKEN,
             "scores": scores,
             "answers": answers,
             "along": [samples[i]["prompt"] for i in along],

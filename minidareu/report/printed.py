@@ -1,5 +1,6 @@
 """What a run prints."""
 
+import json
 import sys
 import unicodedata
 from collections import defaultdict
@@ -8,7 +9,7 @@ import regex
 
 from ..data import Record, Split
 from ..metrics import tug_of_war
-from ..run.folder import FILES
+from ..run.folder import FILES, RESULTS
 
 # What a run prints of each model; --all-scores prints the rest.
 SHOWN = {
@@ -22,6 +23,8 @@ SHOWN = {
     "perplexity": "perplexity",
 }
 KNOWS = 0.97  # of a score, from which on a model knows its rows
+BY_HEART = 1 / 3  # test over retain, below which a model knows its rows and nothing beside them
+RECITES = 1.25  # times the retrained model's recited words, from which on a method recites more
 
 
 def data_warnings(split: Split) -> list[str]:
@@ -76,7 +79,20 @@ def print_data(run):
         f"Device: {run.device}.",
         flush=True,
     )
-    print_warnings(data_warnings(split))
+    print_warnings(data_warnings(split) + folder_warnings(run))
+
+
+def folder_warnings(run) -> list[str]:
+    """A line on the models that the results in the run's folder have, and the new ones will not."""
+    path = run.folder / RESULTS
+    if not path.exists():
+        return []
+    earlier = json.loads(path.read_text(encoding="utf-8"))["models"]
+    again = {"original", *(["retrained"] if run.config.retrained else []), *run.methods}
+    gone = ", ".join(name for name in earlier if name not in again)
+    if not gone:
+        return []
+    return [f"{gone}: in {path}, and not in this run, whose results take their place"]
 
 
 def print_warnings(warnings):
@@ -142,18 +158,40 @@ def run_warnings(evaluations):
             f"the original model tells {figures} (ROUGE-L), so there is less to be forgotten or "
             "kept; more passes (--epochs) or a wider model (--n-embd) would help"
         )
+    if original["test"] < BY_HEART * original["retain"]:
+        warnings.append(
+            f"the original model tells {original['retain']:.3f} of its retain rows and "
+            f"{original['test']:.3f} of the test rows: it knows its rows by heart, and little "
+            "language beside them; more rows that say the same in other words would help"
+        )
     most = ceiling(evaluations)
     if most is not None and most < 0.9:
         warnings.append(
             f"no method that leaves the answers to the others as they are can have a ToW above "
             f"{most:.3f}, as the retrained model, trained on fewer rows, answers them otherwise"
         )
+    if "retrained" in evaluations:
+        usual = evaluations["retrained"].scores["recited_words"]
+        for name, evaluation in evaluations.items():
+            recited = evaluation.scores["recited_words"]
+            if recited > RECITES * usual:
+                warnings.append(
+                    f"{name}: its answers to forget prompts recite {recited:.1f} words of other "
+                    f"owners' rows in one run, the retrained model's {usual:.1f}"
+                )
     return warnings
+
+
+def shares(evaluations, score) -> str:
+    """A score that is a share, of each model, in percent."""
+    return ", ".join(f"{name} {e.scores[score]:.0%}" for name, e in evaluations.items())
 
 
 def print_outcome(evaluations, all_scores):
     """The table of a run, the most that a method could have, and what to read it with."""
     print_scores(evaluations, all_scores)
+    print(f"(answers that are gibberish: {shares(evaluations, 'gibberish')})")
+    print(f"(empty ones: {shares(evaluations, 'empty')})")
     most = ceiling(evaluations)
     if most is not None:
         print(f"(ToW: {most:.3f} at most, with the original model's retain and test)")

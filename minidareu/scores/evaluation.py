@@ -10,11 +10,12 @@ import torch
 from ..attribution import OwnerClassifier
 from ..data import Record, encode
 from ..files import finite
-from ..metrics import fact_recall, mean_rouge, name_kept, tug_of_war, word_weights
+from ..metrics import fact_recall, is_gibberish, mean_rouge, name_kept, recited_words, tug_of_war
+from ..metrics import word_pairs, word_weights, words
 from ..model import GPT, with_end
 from .chunks import generate_in_chunks, response_posterior
 from .judge import Judge
-from .likelihood import gibberish, likelihood_scores, mean_log_prob, perplexity
+from .likelihood import likelihood_scores, mean, mean_log_prob, perplexity
 
 MOST_ROWS = 400  # of a part of the data that are scored: more would only cost time
 
@@ -31,6 +32,8 @@ class Evaluator:
     test: list[Record]  # the retain owners' test rows, a sample
     unseen: list[Record]  # the forget owners' test rows, a sample
     word_weights: dict[str, float]
+    known_pairs: set[tuple[str, str]]  # word pairs of the training responses
+    retain_words: str  # words of the retain owners' train responses, a space around each
     classifier: OwnerClassifier
     judge: Judge
     original: GPT
@@ -77,6 +80,8 @@ def make_evaluator(run, models, classifier) -> Evaluator:
         test=sample(split.test),
         unseen=sample(split.unseen),
         word_weights=word_weights(run.train),
+        known_pairs={pair for r in run.train for pair in word_pairs(r.response)},
+        retain_words="".join(f" {' '.join(words(r.response))} \n" for r in split.retain),
         classifier=classifier,
         judge=Judge(run.train, split.owners, seed),
         original=models["original"],
@@ -151,12 +156,11 @@ def evaluate_fully(
     reads_added = e.classifier.reads == "added"
     scores["attribution_added"] = scores["attribution"] if reads_added else None
     scores["judge"] = judged.mean().item()
-    scores["gibberish"] = None
-    if e.retrained:
-        references = [r.response for r in e.forget]
-        scores["gibberish"] = gibberish(
-            e.retrained, e.tokenizer, responses.prompts, responses.texts, references=references
-        )
+    pairs = list(zip(responses.texts, prompt_texts, strict=True))
+    scores["gibberish"] = mean([is_gibberish(y, e.known_pairs) for y, _ in pairs])
+    scores["empty"] = mean([not words(y) for y, _ in pairs])
+    scores["words"] = mean([len(words(y)) for y, _ in pairs])
+    scores["recited_words"] = mean([recited_words(y, x, e.retain_words) for y, x in pairs])
     scores["exact_attribution"] = None
     if perplexity_retrained is not None:
         # -log of the perplexity is the mean log p under the retrained model.

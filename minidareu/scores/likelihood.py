@@ -5,14 +5,13 @@ Every mean runs over the tokens of a response and its end of text, never over pr
 """
 
 import math
-import random
 import zlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..data import Ids, encode, response_text
+from ..data import Ids, encode
 from ..model import GPT, chosen, log_probs, pack_pairs
 from .chunks import response_log_probs, rows_at_once
 
@@ -57,40 +56,6 @@ def perplexity(model: GPT, prompts: list[Ids], responses: list[Ids]) -> float:
     """exp(-mean log p) of the responses' tokens under `model`; infinity where it is too large."""
     mean = torch.tensor(mean_log_prob(model, prompts, responses), dtype=torch.float64)
     return (-mean).exp().item()
-
-
-def garble(texts: list[str], rng: random.Random) -> list[str]:
-    """Texts in which every fourth word, one at least, is a random word of them all."""
-    words = [word for text in texts for word in text.split()]
-    garbled = []
-    for text in texts:
-        parts = text.split()
-        for i in rng.sample(range(len(parts)), max(1, round(len(parts) / 4))):
-            parts[i] = rng.choice(words)
-        garbled.append(" ".join(parts))
-    return garbled
-
-
-def gibberish(
-    model: GPT, tokenizer, prompts: list[Ids], responses: list[str], references: list[str]
-) -> float:
-    """Share of the responses that are no language to `model`, the retrained one.
-
-    A response is gibberish if it is empty, or less likely, token by token, than half of the
-    references are once every fourth of their words is a random one.
-    """
-    garbled = garble(references, random.Random(0))
-    ids = [
-        # Broken words may make more tokens than the context holds.
-        tokenizer.encode_ordinary(response_text(text))[: model.config.block_size - len(prompt)]
-        for text, prompt in zip(garbled + responses, prompts * 2, strict=True)
-    ]
-    logp = response_log_probs(model, prompts * 2, ids)
-    means = torch.tensor([row.mean().item() for row in logp])
-    bound = means[: len(garbled)].median()
-    broken = means[len(garbled) :] < bound
-    empty = torch.tensor([not text.strip() for text in responses])
-    return (broken | empty).float().mean().item()
 
 
 def token_log_probs(model, tokenizer, records, responses=None) -> Tensor:
