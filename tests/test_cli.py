@@ -58,6 +58,14 @@ def test_how_a_command_ends(error, status, says, capsys):
     )
 
 
+def test_a_name_that_is_not_utf_8_is_one_line_before_anything_is_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["it", "--out", "runs/\udce9"])
+    with pytest.raises(SystemExit) as e:
+        run_main(lambda: pytest.fail("it ran"), "it")
+    assert e.value.code == 2
+    assert "'runs/\\udce9': is not UTF-8" in capsys.readouterr().err
+
+
 def test_a_mistake_of_ours_shows_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_main(lambda: 1 / 0, "it")

@@ -85,6 +85,17 @@ def test_the_command_prints_it_and_asks_for_a_forgotten_owner(run, opened, capsy
         explain.main(["--run", str(run[1]), "Who?", "--device", "cpu"])
 
 
+def test_where_prompts_name_nobody_any_prompt_is_of_the_only_forgotten_owner(opened):
+    forget = [replace(r, prompt=f"{i}?") for i, r in enumerate(opened.split.forget)]
+    split = replace(opened.split, forget=forget)
+    unnamed = replace(opened, split=split, pairs=dict(zip(forget, opened.pairs.values())))
+    with pytest.raises(InputError, match="name nobody; give one of the forget set"):
+        explain.forget_queries(unnamed, "Who?")
+    split = replace(split, forget_owners=split.forget_owners[1:])
+    asked = explain.forget_queries(replace(unnamed, split=split), "Who?")[0]
+    assert asked == (opened.prompt_ids("Who?"), split.owners.index(split.forget_owners[0]))
+
+
 def test_the_first_prompt_is_the_default(opened):
     rows = explain.forget_queries(opened, None)
     asked = explain.forget_queries(opened, opened.split.forget[5].prompt)

@@ -12,8 +12,9 @@ import pytest
 
 from minidareu.report import __main__ as report, page as report_page
 from minidareu.report.details import spread_rows, word_rows, words_of
-from minidareu.files import InputError, read_lines
+from minidareu.files import InputError, read_lines, write_json, write_lines
 from minidareu.metrics import words
+from minidareu.run.folder import SAMPLES
 from minidareu.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +91,8 @@ def test_a_picture_needs_a_file(run, tmp_path, monkeypatch):
         report.main(["--run", str(run[1]), "--picture", "."])
 
 
-def test_a_figure_is_drawn_whatever_backend_the_environment_names(run, tmp_path):
+@pytest.mark.parametrize("backend", ["module://no_such.backend", "nonsense"])
+def test_a_figure_is_drawn_whatever_backend_the_environment_names(run, tmp_path, backend):
     code = (
         "import json, sys\n"
         "from minidareu.files import read_lines\n"
@@ -100,7 +102,7 @@ def test_a_figure_is_drawn_whatever_backend_the_environment_names(run, tmp_path)
         "models = json.loads((folder / 'results.json').read_text())['models']\n"
         "plot_run(read_lines(folder / 'log.jsonl'), models, 'figure.png')\n"
     )
-    environment = {**os.environ, "MPLBACKEND": "module://no_such.backend", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
         [sys.executable, "-c", code, str(run[1])],
         cwd=tmp_path,
@@ -226,3 +228,27 @@ def test_all_parts_are_reached_by_the_tab_key(page):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert {"chart", "model", "order", "search", "word"} <= reached
+
+
+def test_two_runs_beside_one_another(run, tmp_path, capsys):
+    """A copy of a run with one answer and one score changed."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("results.json", "log.jsonl", "samples.jsonl"):
+        (other / name).write_bytes((run[1] / name).read_bytes())
+    results, rows = json.loads((other / "results.json").read_text()), read_lines(other / SAMPLES)
+    results["models"]["dareu"]["tow"] = 0.1234
+    rows[3]["dareu"]["response"] = "Something else."
+    write_json(other / "results.json", results)
+    write_lines(other / SAMPLES, rows)
+    picture = ["--picture", str(tmp_path / "a.png")]
+    report.main(["--compare", str(run[1]), str(other), *picture])
+    printed = capsys.readouterr().out
+    assert printed.count("original, ") == 1, "the same scores are told once"
+    assert printed.count("dareu, ") == 2 and "0.123" in printed
+    assert "dareu: 1 of 24 answers differ" in printed and "dareu_plus: " not in printed
+    assert "other: Something else." in printed
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    write_lines(other / SAMPLES, rows[1:])
+    with pytest.raises(InputError, match="two runs of the same data"):
+        report.main(["--compare", str(run[1]), str(other), *picture])

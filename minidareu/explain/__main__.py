@@ -55,13 +55,17 @@ def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
     if prompt in texts:
         asked = rows[texts.index(prompt)]
     else:
-        named = [name for name in run.split.forget_owners if holds_name(prompt, name)]
-        if not named:
-            names = ", ".join(run.split.forget_owners)
+        names = run.split.forget_owners
+        named = [name for name in names if holds_name(prompt, name)]
+        if not named and any(holds_name(r.prompt, r.owner) for r in run.split.forget):
             raise InputError(
-                f"prompt {prompt!r}: names no forgotten owner; ask about one of {names}"
+                f"prompt {prompt!r}: names no forgotten owner; ask about one of {', '.join(names)}"
             )
-        asked = (run.prompt_ids(prompt), run.split.owners.index(named[0]))
+        if not named and len(names) > 1:
+            raise InputError(
+                "prompts of these data name nobody; give one of the forget set, word for word"
+            )
+        asked = (run.prompt_ids(prompt), run.split.owners.index((named or names)[0]))
     return [asked, *(row for row in rows if row != asked)]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,8 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **settings):
         from matplotlib.figure import Figure
     except ValueError:  # MPLBACKEND names what is not installed here, as in a notebook's shell
         del os.environ["MPLBACKEND"]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # imported by half
         from matplotlib.figure import Figure
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, **settings)

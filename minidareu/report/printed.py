@@ -107,14 +107,14 @@ def cell(value):
     return f"{value:.3f}" if abs(value) < 10_000 else f"{value:.1e}"
 
 
-def print_table(evaluations, names):
-    """One aligned line a model. names: {score: title}."""
-    first = max(map(len, evaluations)) + 1
+def print_table(models, names):
+    """One aligned line for each of {model: scores}. names: {score: title}."""
+    first = max(map(len, models)) + 1
     widths = [max(len(title), 8) + 1 for title in names.values()]
     heads = zip(names.values(), widths, strict=True)
     print("\n" + " " * first + "".join(f"{title:>{width}}" for title, width in heads))
-    for model, evaluation in evaluations.items():
-        cells = [cell(evaluation.scores[name]) for name in names]
+    for model, scores in models.items():
+        cells = [cell(scores[name]) for name in names]
         row = zip(cells, widths, strict=True)
         print(f"{model:<{first}}" + "".join(f"{text:>{width}}" for text, width in row))
 
@@ -122,16 +122,17 @@ def print_table(evaluations, names):
 def print_scores(evaluations, all_scores=False):
     """The table of a run, `name kept` in it only where a reference names its owner; with
     `all_scores` further tables of at most 100 columns."""
+    models = {name: evaluation.scores for name, evaluation in evaluations.items()}
     names = dict(SHOWN)
-    if evaluations["original"].scores["name_kept"] is None:
+    if models["original"]["name_kept"] is None:
         names.pop("name_kept")
-    print_table(evaluations, names)
+    print_table(models, names)
     if not all_scores:
         return
-    rest = [name for name in evaluations["original"].scores if name not in SHOWN]
+    rest = [name for name in models["original"] if name not in SHOWN]
     titles = {name: name.replace("mia_", "MIA ").replace("_", " ") for name in rest}
     for i in range(0, len(rest), 5):
-        print_table(evaluations, {name: titles[name] for name in rest[i : i + 5]})
+        print_table(models, {name: titles[name] for name in rest[i : i + 5]})
     print("(model utility: of the retain set alone; TOFU's has real authors and world facts too)")
 
 

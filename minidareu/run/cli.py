@@ -50,6 +50,15 @@ def split_flags(text):
         raise InputError(f"--flags: {e}; write it as for a shell, with quotes in pairs") from None
 
 
+def check_encoding(names):
+    """Raise InputError where a file could have a name that can't be written into results."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{ascii(name)}: is not UTF-8; give the file another name") from None
+
+
 def run_main(main, name):
     """Run `main` as a program.
 
@@ -65,6 +74,7 @@ def run_main(main, name):
             stream.reconfigure(errors="replace")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        check_encoding([*sys.argv, os.getcwd()])
         main()
     except (InputError, OSError) as e:
         print(f"{name}: error: {e}", file=sys.stderr)
