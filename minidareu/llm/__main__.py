@@ -32,6 +32,7 @@ from .tuning import fine_tune
 DEFAULTS = ["--epochs", "5", "--batch-size", "16", "--lr", "1.5e-4", "--rl-lr", "1.5e-4"]
 DEFAULTS += ["--data-epochs", "1", "--ppo-steps", "20"]
 DEFAULTS += ["--baseline-lr", "1.5e-4", "--retain-batch", "32", "--plus-lr", "3e-4"]
+MOST_ROWS = 64  # of the retain and of the test set that are scored
 OF_THE_SMALL_GPT = ("n_layer", "n_embd", "vocab_size", "from_run", "curve", "retrained")
 OPTIONS = ["model", "original", "retrained_model", "lora_rank", "lora_alpha", "lora_dropout"]
 OPTIONS += ["bf16", "checkpointing", "chat", "merge"]
@@ -115,7 +116,7 @@ def main(argv=None):
         classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
-        evaluator = make_evaluator(run, models, classifier)
+        evaluator = make_evaluator(run, models, classifier, most_rows=MOST_ROWS)
         gold = evaluate_fully(models["retrained"], evaluator) if config.retrained else None
         evaluations = {"original": evaluate_fully(original, evaluator, gold)}
         if gold:

@@ -61,7 +61,7 @@ class Evaluation:
     retain_texts: list[str]  # responses to the evaluator's retain rows
 
 
-def make_evaluator(run, models, classifier) -> Evaluator:
+def make_evaluator(run, models, classifier, most_rows=MOST_ROWS) -> Evaluator:
     """What all models of a run are measured with; the judge is trained here.
 
     run: `run.Run`; models: "original", and "retrained" if there is one.
@@ -69,7 +69,7 @@ def make_evaluator(run, models, classifier) -> Evaluator:
     split, seed = run.split, run.config.seed
 
     def sample(rows):
-        return random.Random(seed).sample(rows, MOST_ROWS) if len(rows) > MOST_ROWS else rows
+        return random.Random(seed).sample(rows, most_rows) if len(rows) > most_rows else rows
 
     return Evaluator(
         tokenizer=run.tokenizer,
