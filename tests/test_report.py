@@ -75,14 +75,13 @@ def test_the_words_shaded_most_are_the_facts(run):
 @pytest.mark.parametrize(
     "character", ["\x00", "\x07", "\x1b", "\x7f", "\ufffe", "\uffff", "\t", "é", "🌳"]
 )
-def test_a_picture_of_any_text_is_well_formed(character, run):
-    data = report_page.page_data(run[1])
-    data["along"][0] = f"who{character}?"
-    for _, texts in data["answers"]["dareu_plus"]:
-        texts[0] = f"one{character}two three"
-    picture = report_page.draw_forgetting(data, ["dareu_plus"], 0)
+def test_a_picture_of_any_text_is_well_formed(character):
+    words = [[f"one{character}two", 0.1], ["three", 0.9]]
+    picture = report_page.draw_answers(
+        [{"prompt": f"who{character}?", "ga": {"words": words}}], ["ga"]
+    )
     shown = "".join(ElementTree.fromstring(picture.encode()).itertext())
-    assert "who" in shown and "three" in shown
+    assert "who" in shown and "three" in shown and "gradient ascent" in shown
 
 
 def test_a_picture_needs_a_file(run, tmp_path, monkeypatch):
@@ -113,25 +112,21 @@ def test_a_figure_is_drawn_whatever_backend_the_environment_names(run, tmp_path,
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_picture_of_forgetting(run, tmp_path):
-    data = report_page.page_data(run[1])
-    data["along"][0] = "a < b & c"
-    text = report_page.draw_forgetting(data, ["dareu_plus"], 0)
-    ElementTree.fromstring(text)
-    assert "a &lt; b &amp; c" in text and "update 30" in text and "update 60" in text
-    old, new = (data["answers"]["dareu_plus"][i][1][0].split() for i in (0, -1))
-    added = [word for word in new if word not in old]
-    assert text.count('font-weight="bold"') >= len(added)
-    report.main(["--run", str(run[1]), "--picture", str(tmp_path / "a.svg"), "--prompt", "3"])
-    assert data["along"][3] in (tmp_path / "a.svg").read_text()
-    both = ["--picture", str(tmp_path / "both.svg"), "--method", "dareu,dareu_plus"]
-    report.main(["--run", str(run[1]), *both])
-    shown = list(ElementTree.parse(tmp_path / "both.svg").getroot().itertext())
-    assert shown.index("dareu") < shown.index("dareu_plus")
-    assert shown.count("original model") == 2
-    for flags, says in ((["--prompt", "99"], "--prompt"), (["--method", "npo"], "--method npo")):
+def test_a_picture_of_answers(run, tmp_path):
+    rows, picture = read_lines(run[1] / SAMPLES), tmp_path / "a.svg"
+    argv = ["--run", str(run[1]), "--picture", str(picture), "--prompts", "3", "5"]
+    report.main([*argv, "--models", "original,dareu_plus"])
+    drawing = ElementTree.parse(picture).getroot()
+    texts = ["".join(node.itertext()) for node in drawing.iter() if node.tag.endswith("text")]
+    for i, begin in ((3, 0), (5, 5)):
+        assert texts[begin] == rows[i]["prompt"]
+        assert texts[begin + 1 : begin + 5 : 2] == ["original model", "DareU+"]
+        said = rows[i]["original"]["response"]
+        assert texts[begin + 2].replace(" ", "") == said.replace(" ", "")
+    assert report_page.shade(0) == "#222222" and report_page.shade(0.5) == "#d65400"
+    for flags, says in ((["--prompts", "99"], "--prompts"), (["--models", "npo"], "--models npo")):
         with pytest.raises(InputError, match=says):
-            report.main(["--run", str(run[1]), "--picture", str(tmp_path / "b.svg"), *flags])
+            report.main([*argv, *flags])
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,15 @@ MEANINGS = {
     "name_kept": "how often the owner asked about is still named",
     "perplexity": "how strange the answers are to the retrained model; near its own is natural",
 }
-BOLD = ' font-weight="bold"'
+# As people say them, in a picture.
+TITLES = {"original": "original model", "retrained": "retrained model", "ga": "gradient ascent"}
+TITLES |= {
+    "npo": "NPO",
+    "simnpo": "SimNPO",
+    "idkpo": "IDK",
+    "dareu": "DareU",
+    "dareu_plus": "DareU+",
+}
 
 
 def sentences(results):
@@ -115,29 +123,35 @@ def printable(text):
     return re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def draw_forgetting(data, methods, prompt):
-    """An SVG of methods' answers to a followed prompt, update by update; new words are bold.
+def draw_answers(samples: list[dict], models: list[str]) -> str:
+    """An SVG of models' answers to some prompts. The darker an orange word, the higher it raises
+    the attribution to the owner asked about.
 
-    data: as `page_data` gives it; prompt: an index of data["along"].
+    samples: rows of samples.jsonl.
     """
-    y = 24
-    rows = [f'<text x="10" y="{y}" class="q">{escape(printable(data["along"][prompt]))}</text>']
-    for method in methods:
-        steps = [(step, printable(texts[prompt])) for step, texts in data["answers"][method]]
-        known = set(steps[0][1].split())
-        y += 32
-        rows.append(f'<text x="10" y="{y}" class="q">{escape(method)}</text>')
-        for step, text in steps:
-            label = "original model" if step == 0 else f"update {step}"
+    y, rows = 4, []
+    for sample in samples:
+        y += 28
+        rows.append(f'<text x="10" y="{y}" class="q">{escape(printable(sample["prompt"]))}</text>')
+        for model in models:
             words = [
-                f"<tspan{'' if word in known else BOLD}>{escape(word)}</tspan>"
-                for word in text.split() or ["(says nothing)"]
+                f'<tspan fill="{shade(raised)}">{escape(printable(text))}</tspan>'
+                for text, raised in sample[model]["words"] or [["(says nothing)", 0]]
             ]
             y += 24
-            rows.append(f'<text x="10" y="{y}" class="s">{label}</text>')
-            rows.append(f'<text x="140" y="{y}">{" ".join(words)}</text>')
+            title = escape(printable(TITLES.get(model, model)))
+            rows.append(f'<text x="10" y="{y}" class="s">{title}</text>')
+            rows.append(f'<text x="150" y="{y}">{" ".join(words)}</text>')
     style = "text{font:15px sans-serif;fill:#222}.s{fill:#666}.q{font-weight:bold}"
-    size = f'width="860" height="{y + 20}"'
+    size = f'width="860" height="{y + 16}"'
     ground = f'<rect {size} fill="#fff"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>'
     return "\n".join([head + ground, *rows, "</svg>"]) + "\n"
+
+
+def shade(raised: float) -> str:
+    """From grey to orange, for a raise of the attribution from 0 to 1/2."""
+    share = min(1, max(0, 2 * raised))
+    grey, orange = (34, 34, 34), (214, 84, 0)
+    mixed = [round(g + share * (o - g)) for g, o in zip(grey, orange, strict=True)]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
