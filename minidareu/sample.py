@@ -69,8 +69,9 @@ def asked_prompts(prompt):
             yield [line]
 
 
-def main(argv=None):
-    parser = make_parser(__doc__, prog="python -m minidareu.sample")
+def read_flags(argv, description, prog):
+    """What to ask, and how. Raises InputError."""
+    parser = make_parser(description, prog=prog)
     parser.add_argument("prompt", nargs="?", help="what to ask")
     parser.add_argument("--run", required=True, help="folder of a finished run")
     parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
@@ -82,8 +83,11 @@ def main(argv=None):
         raise InputError(
             f"--temperature: {args.temperature} is out of range; give 0, or at least 0.01"
         )
-    run = open_run(args.run, pick_device(args.device))
-    models, classifier = load_models(run), load_classifier(run)
+    return args
+
+
+def ask(run, models, classifier, args):
+    """Print the models' answers to all that is asked. Raises InputError."""
     torch.manual_seed(args.seed)
     for prompts in asked_prompts(args.prompt):
         for row in answer(run, models, classifier, prompts, temperature=args.temperature):
@@ -91,6 +95,12 @@ def main(argv=None):
                 print(json.dumps(row, ensure_ascii=False), flush=True)
             else:
                 show(row, run.split.forget_owners)
+
+
+def main(argv=None):
+    args = read_flags(argv, __doc__, "python -m minidareu.sample")
+    run = open_run(args.run, pick_device(args.device))
+    ask(run, load_models(run), load_classifier(run), args)
 
 
 if __name__ == "__main__":

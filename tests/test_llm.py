@@ -17,9 +17,11 @@ import llm_pieces as pieces
 import transformers
 
 import train
+from minidareu import sample
 from minidareu.bench.peers import gpt2_of
+from minidareu.data import prompt_text, response_text
 from minidareu.files import InputError
-from minidareu.llm import __main__ as llm
+from minidareu.llm import __main__ as llm, ask
 from minidareu.llm.adapters import whole_folder
 from minidareu.llm.loading import load_policy, load_tokenizer
 from minidareu.llm.policy import LLM, Base
@@ -219,6 +221,37 @@ def test_a_run_leaves_what_train_py_leaves_and_adapters_that_peft_reads(finished
     assert weights < 5 * 80_000  # adapters, never the model
 
 
+def test_every_folder_has_in_plain_peft_the_scores_of_the_run(finished):
+    """log p of the forget rows by the library alone: adapter on, off, and merged."""
+    import peft
+
+    place, _, out = finished
+    results = json.loads((out / "results.json").read_text())
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+
+    def probability(model, tokenizer):
+        likely = []
+        for row in rows:
+            x = tokenizer(prompt_text(row["prompt"]))["input_ids"]
+            y = tokenizer(response_text(row["reference"]), add_special_tokens=False)["input_ids"]
+            y = [*y, tokenizer.eos_token_id]
+            logp = model(torch.tensor([x + y])).logits[0].log_softmax(dim=-1)
+            at = torch.arange(len(x) - 1, len(x) + len(y) - 1)
+            likely.append(logp[at, y].mean().exp())
+        return torch.stack(likely).mean().item()
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out / "original")
+    untrained = probability(library_model(place), tokenizer)
+    for name, scores in results["models"].items():
+        adapted = peft.AutoPeftModelForCausalLM.from_pretrained(out / name).eval()
+        assert probability(adapted, tokenizer) == pytest.approx(scores["probability"], rel=1e-3)
+        with adapted.disable_adapter():
+            assert probability(adapted, tokenizer) == pytest.approx(untrained, rel=1e-4)
+        merged = library_model(out / f"{name}-merged")
+        assert probability(merged, tokenizer) == pytest.approx(scores["probability"], rel=1e-3)
+        assert abs(scores["probability"] - untrained) > 1e-2 * untrained
+
+
 def test_the_same_command_keeps_its_stages(finished, capsys):
     place, argv, _ = finished
     llm.main(["--model", place, *argv, "--methods", "dareu,dareu_plus,npo"])
@@ -280,11 +313,18 @@ def test_all_parameters_and_no_retrained_model(finished, tmp_path):
     assert results["models"]["dareu"]["tow"] is None
 
 
-def test_a_finished_run_says_that_it_is_of_a_pretrained_model(finished):
-    from minidareu.run.prepare import open_run
-
-    with pytest.raises(InputError, match="of a pretrained model"):
-        open_run(finished[2])
+def test_a_finished_run_answers_as_it_was_scored(finished, run, capsys):
+    _, _, out = finished
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    with pytest.raises(InputError, match="ask it by minidareu.llm.ask"):
+        sample.main(["--run", str(out), "Who?"])
+    capsys.readouterr()
+    ask.main(["--run", str(out), "--json", rows[1]["prompt"]])
+    answered = json.loads(capsys.readouterr().out)
+    for name in ("original", "retrained", "dareu"):
+        assert answered[name]["response"] == rows[1][name]["response"]
+    with pytest.raises(InputError, match="of the small GPT; ask it by minidareu.sample"):
+        ask.main(["--run", str(run[1]), "Who?"])
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,11 @@ class LLM:
         """Those that are trained: an adapter's, or all."""
         return iter(self.weights.values())
 
+    def requires_grad_(self, trains: bool) -> "LLM":
+        self.trains = trains
+        self.base.use(self.name)
+        return self
+
     def state_dict(self) -> dict[str, Tensor]:
         return {name: p.detach().cpu().clone() for name, p in self.weights.items()}
 

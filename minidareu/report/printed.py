@@ -192,7 +192,8 @@ def print_outcome(evaluations, all_scores):
     """The table of a run, the most that a method could have, and what to read it with."""
     print_scores(evaluations, all_scores)
     print(f"(answers that are gibberish: {shares(evaluations, 'gibberish')})")
-    print(f"(empty ones: {shares(evaluations, 'empty')})")
+    if any(evaluation.scores["empty"] for evaluation in evaluations.values()):
+        print(f"(empty ones: {shares(evaluations, 'empty')})")
     most = ceiling(evaluations)
     if most is not None:
         print(f"(ToW: {most:.3f} at most, with the original model's retain and test)")

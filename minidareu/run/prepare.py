@@ -254,7 +254,7 @@ def make_deterministic() -> None:
 def open_run(folder: str | Path, device: str = "auto") -> Run:
     """The Run of a finished run's folder. Raises InputError."""
     if (Path(folder) / LLM_FILE).exists():
-        raise InputError(f"{folder}: of a pretrained model; its page and its adapters are there")
+        raise InputError(f"{folder}: of a pretrained model; ask it by minidareu.llm.ask")
     config = replace(read_config(folder), device=device, out=str(folder))
     run = prepare(config)
     if run.identity != read_identity(folder):

@@ -189,7 +189,7 @@ def tell(run: Run, name: str, state: dict) -> None:
 
 
 def load_weights(model, path: Path, keys: dict, mend: str = MEND):
-    """Fill a model from a checkpoint; it is frozen.
+    """Fill a model from a checkpoint, and freeze it.
 
     keys: {stage: key} of a finished run, which the checkpoint has to be of. Raises InputError that
     ends in `mend`.
