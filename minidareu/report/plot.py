@@ -72,7 +72,7 @@ def plot_run(log, models, path):
         main, title, label = "fact_recall", "Facts still told", "fact recall"
     detailed = sorted(methods, key=lambda name: not name.startswith("dareu"))[:2]
     columns = 1 + len(detailed)
-    figure, axes = new_figure(1, columns, size=(5 * columns, 4.2), squeeze=False)
+    figure, axes = new_figure(1, columns, size=(5 * columns, 4.6), squeeze=False)
     axes = axes[0]
     for i, method in enumerate(methods):
         steps, scores = curve(log, models, method)
@@ -91,11 +91,14 @@ def plot_run(log, models, path):
             ax.plot(steps, recalls, ":d", color="tab:purple", ms=4, label="fact recall")
             if retrained:
                 ax.axhline(retrained["fact_recall"], ls="--", lw=1, color="tab:purple")
+        title = method
         if retrained:
             ax.plot([], [], "k--", lw=1, label="retrained model")
-        ax.set(title=method, ylabel="ROUGE-L and fact recall")
+            title = f"{method}: perplexity {models[method]['perplexity'] or math.inf:.2f}"
+            title += f" (retrained {retrained['perplexity']:.2f})"
+        ax.set(title=title, ylabel="ROUGE-L and fact recall")
     for ax in axes:
         ax.set(xlabel="updates (0: original model)", ylim=(-0.02, 1.04))
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=8, loc="best")
+        ax.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.savefig(path, dpi=150, format="png")
