@@ -198,7 +198,9 @@ FAST = [*FAST.split(), "--ppo-steps", "2", "--data-epochs", "1", "--device", "cp
 def finished(llama, four_owners, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "llm"
     argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--out", str(out)]
-    llm.main(["--model", llama, *argv, "--methods", "dareu,dareu_plus,npo", "--merge"])
+    llm.main(
+        ["--model", llama, *argv, "--methods", "dareu,dareu_plus,npo", "--merge", "--all-scores"]
+    )
     return llama, argv, out
 
 

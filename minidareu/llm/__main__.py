@@ -116,7 +116,8 @@ def main(argv=None):
         classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
-        evaluator = make_evaluator(run, models, classifier, most_rows=MOST_ROWS)
+        likelihoods = config.all_scores
+        evaluator = make_evaluator(run, models, classifier, MOST_ROWS, likelihoods=likelihoods)
         gold = evaluate_fully(models["retrained"], evaluator) if config.retrained else None
         evaluations = {"original": evaluate_fully(original, evaluator, gold)}
         if gold:

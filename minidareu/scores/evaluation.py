@@ -39,6 +39,7 @@ class Evaluator:
     original: GPT
     retrained: GPT | None  # None: what needs it has no score
     limits: dict  # max_new_tokens and eos_id of a response
+    likelihoods: bool  # whether the scores of likelihood.py are made
 
 
 @dataclass
@@ -61,10 +62,11 @@ class Evaluation:
     retain_texts: list[str]  # responses to the evaluator's retain rows
 
 
-def make_evaluator(run, models, classifier, most_rows=MOST_ROWS) -> Evaluator:
+def make_evaluator(run, models, classifier, most_rows=MOST_ROWS, likelihoods=True) -> Evaluator:
     """What all models of a run are measured with; the judge is trained here.
 
-    run: `run.Run`; models: "original", and "retrained" if there is one.
+    run: `run.Run`; models: "original", and "retrained" if there is one; likelihoods: whether what
+    `likelihood.py` has is scored too, which takes a large model as long as the rest.
     """
     split, seed = run.split, run.config.seed
 
@@ -87,6 +89,7 @@ def make_evaluator(run, models, classifier, most_rows=MOST_ROWS) -> Evaluator:
         original=models["original"],
         retrained=models.get("retrained"),
         limits=run.limits,
+        likelihoods=likelihoods,
     )
 
 
@@ -165,6 +168,8 @@ def evaluate_fully(
     if perplexity_retrained is not None:
         # -log of the perplexity is the mean log p under the retrained model.
         scores["exact_attribution"] = original_logp + math.log(perplexity_retrained)
-    more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
-    evaluation.scores = finite({**scores, **more})
+    if e.likelihoods:
+        more, evaluation.truth_ratios = likelihood_scores(model, e, scores["retain"], retrained)
+        scores |= more
+    evaluation.scores = finite(scores)
     return evaluation
