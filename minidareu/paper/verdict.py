@@ -49,23 +49,21 @@ def compare(column, ours, paper, source="in the paper"):
     pairs = same + other + open_
     if not pairs:
         return None
-    if same + other == 0:
-        word = "can't be told: no pair of rows differs by more than the seeds do"
-    elif other == 0 and open_ == 0:
+    if same == pairs:
         word = "the same order"
-    elif same == 0 and open_ == 0:
+    elif other == pairs:
         word = "the reversed order"
-    elif same > other:
-        word = "the same direction"
-    elif other > same:
-        word = "the other direction"
+    elif same > pairs / 2:
+        word = "mostly the same order"
+    elif other > pairs / 2:
+        word = "mostly the reversed order"
     else:
-        word = "mixed"
+        word = "undecided"
     # Kendall's tau of the medians, over the pairs that the paper orders.
     medians = {label: [middle(values)] for label, values in ours.items()}
     agree, disagree, _ = count_pairs(medians, paper)
     tau = (agree - disagree) / pairs
     return (
-        f"{column}: {word}. Of {pairs} pairs of rows, {same} as {source}, {other} the other "
-        f"way, {open_} within the spread of the seeds; rank correlation of the medians {tau:.2f}."
+        f"{column}: {word}. Of {pairs} pairs {same} as {source}, {other} the other way, {open_} "
+        f"within the spread of the seeds; rank correlation of the medians {tau:.2f}."
     )
