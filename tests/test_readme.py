@@ -1,5 +1,6 @@
 """The README beside the code: every link of its table from equation to code, its tree, its limits."""
 
+import json
 import re
 from pathlib import Path
 
@@ -41,3 +42,17 @@ def test_the_tree_names_every_module_of_the_method():
 
 def test_it_can_be_read_in_one_sitting():
     assert len(README.splitlines()) <= 280
+
+
+def test_a_long_text_becomes_rows_that_a_run_can_read(tmp_path):
+    from minidareu.data import load_records
+
+    page = (ROOT / "data/many/README.md").read_text(encoding="utf-8")
+    scope = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], scope)
+    text = " ".join(f"word{i}" for i in range(100))
+    rows = list(scope["rows_of"]("Ann", text))
+    assert " ".join(row["response"] for row in rows) == text[text.index("word10") :]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(load_records(path)) == 3

@@ -40,7 +40,8 @@ def hold_out(retain: list[Record], test_fraction: float, seed: int) -> list[Reco
     if not test:
         raise InputError(
             "--data: no row of the retain owners can be held out for testing, as each owner needs "
-            "all of its own (one row each, or the same again); add rows, or rows of split 'test'"
+            "all of its own (one row each, or the same again); add rows, or rows of split 'test'; "
+            "data/many/README.md has a function that cuts a long text into rows"
         )
     return test
 
