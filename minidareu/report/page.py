@@ -60,11 +60,14 @@ def sentences(results):
             f"{models[best]['tow']:.3f}, where 1 is perfect, and {results['ceiling']:.3f} the most "
             "for a method that leaves the others' answers as they are"
         )
-    language = "Answers that are gibberish: " + ", ".join(
-        f"{name} {share(scores['gibberish'])}" for name, scores in models.items()
+    broken = ", ".join(f"{m} {share(scores['gibberish'])}" for m, scores in models.items())
+    recited = ", ".join(f"{m} {scores['recited_words']:.1f}" for m, scores in models.items())
+    language = (
+        f"Answers that are gibberish: {broken}. Words of other owners' answers in one run, on "
+        f"average: {recited}."
     )
     came = f"{came}; after unlearning: {told}."
-    return [asked, came, f"{language}.", f"{held}.", *results["warnings"]]
+    return [asked, came, language, f"{held}.", *results["warnings"]]
 
 
 def share(value):
