@@ -6,8 +6,11 @@ nbformat = pytest.importorskip("nbformat", reason="the notebook's packages are n
 pytest.importorskip("nbclient", reason="the notebook's packages are not installed")
 pytest.importorskip("ipykernel", reason="the notebook's packages are not installed")
 
+import json
 import sys
 from pathlib import Path
+
+import train
 
 EXERCISES = Path(__file__).parent.parent / "minidareu/exercises"
 sys.path.insert(0, str(EXERCISES))
@@ -28,6 +31,21 @@ def test_it_runs_from_end_to_end(cells, run, monkeypatch):
         output.get("text", "") for cell in cells.cells for output in cell.get("outputs", [])
     )
     assert "DareU+" in text and "largest |R_t| with a constant attribution: 0.0" in text
+
+
+def test_it_runs_without_a_retrained_model_and_with_signs_of_mathematics(
+    cells, four_owners, tmp_path, monkeypatch
+):
+    rows = [json.loads(line) for line in four_owners.read_text().splitlines()]
+    rows = [{**row, "response": row["response"] + " $$ a_b $"} for row in rows]
+    data = tmp_path / "dollars.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = tmp_path / "run"
+    tiny = "--n-embd 16 --n-layer 1 --vocab-size 300 --epochs 1 --classifier-epochs 1 --n-forget 2"
+    short = "--methods dareu --data-epochs 2 --plus-updates 2 --no-retrained --device cpu"
+    train.main(["--data", str(data), *tiny.split(), *short.split(), "--out", str(folder)])
+    monkeypatch.setenv("RUN", str(folder))
+    notebook_script.run_cells(cells, EXERCISES)
 
 
 def test_a_cell_that_fails_is_an_error(cells, tmp_path):
