@@ -6,6 +6,7 @@ import json
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from minidareu.data import prompt_text, response_text
 from minidareu.files import InputError
 from minidareu.llm import __main__ as llm, ask
 from minidareu.llm.adapters import whole_folder
-from minidareu.llm.loading import load_policy, load_tokenizer
+from minidareu.llm.loading import load_policy, load_tokenizer, read_model
 from minidareu.llm.policy import LLM, Base
 from minidareu.model import GPT, GPTConfig, log_probs, pack
 
@@ -288,6 +289,21 @@ def test_models_that_somebody_has_tuned(finished, tmp_path):
             module.weight.data += 2 * B @ A  # alpha / r = 16 / 8
     assert torch.allclose(read, merged(idx).logits, atol=1e-4)
     assert len([key for key in state if "lora_A" in key]) > 3
+
+
+def test_a_model_that_was_read_from_a_gguf_file_can_be_written(llama, tmp_path, monkeypatch):
+    """transformers gives it what marks it as quantized, and then will not write it."""
+    of_gguf = library_model(llama)
+    config = SimpleNamespace(quant_method="gguf")
+    of_gguf.hf_quantizer = SimpleNamespace(quantization_config=config)
+    with pytest.raises(ValueError, match="not serializable"):
+        of_gguf.save_pretrained(tmp_path / "model")
+    read = lambda *place, **more: of_gguf
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", read)
+    read_model(llama, bf16=False).save_pretrained(tmp_path / "model")
+    monkeypatch.undo()
+    idx = torch.tensor([[5, 6, 7]])
+    assert torch.equal(library_model(tmp_path / "model")(idx).logits, of_gguf(idx).logits)
 
 
 def test_other_weights_at_the_same_place_are_another_model(llama, four_owners, tmp_path, capsys):

@@ -4,6 +4,7 @@ import hashlib
 import re
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -111,8 +112,8 @@ def read_model(place: str, bf16: bool):
         if (Path(place) / ADAPTER).exists():
             base = read_model(PeftConfig.from_pretrained(place).base_model_name_or_path, bf16)
             return PeftModel.from_pretrained(base, place).merge_and_unload()
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
-        model.config.quantization_config = None  # a GGUF file's; the weights are whole again
+        model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
+        model.config.quantization_config = model.hf_quantizer = None  # GGUF's; weights are whole
         return model
     except READ_ERRORS as e:
         raise refuse(place, e) from None
