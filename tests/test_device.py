@@ -41,8 +41,8 @@ def far(tmp_path_factory):
     for owner, places in {"Ann Lee": "Bal Cor", "Bob Lee": "Dim Fen", "Cy Nye": "Gar Hol"}.items():
         for i, place in enumerate(places.split() * 2):
             rows.append({"owner": owner, "prompt": f"Where is house {i} of {owner}?"})
-            rows[-1] |= {"response": f"House {i} of {owner} is in {place}."}
-            rows[-1] |= {"paraphrase": f"It is in {place}.", "perturbed": ["It is in Zed."]}
+            rows[-1] |= {"response": f"In {place}{i}."}
+            rows[-1] |= {"paraphrase": f"At {place}{i}.", "perturbed": ["In Zed."]}
     data = folder / "far.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = command("train.py", "--data", data, *FLAGS, "--out", folder / "run")
