@@ -331,7 +331,7 @@ def test_all_parameters_and_no_retrained_model(finished, tmp_path):
     assert results["models"]["dareu"]["tow"] is None
 
 
-def test_a_finished_run_answers_as_it_was_scored(finished, run, capsys):
+def test_a_finished_run_answers_as_it_was_scored(finished, run, tmp_path, capsys):
     _, _, out = finished
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     with pytest.raises(InputError, match="ask it by minidareu.llm.ask"):
@@ -341,6 +341,11 @@ def test_a_finished_run_answers_as_it_was_scored(finished, run, capsys):
     answered = json.loads(capsys.readouterr().out)
     for name in ("original", "retrained", "dareu"):
         assert answered[name]["response"] == rows[1][name]["response"]
+    copied = shutil.copytree(out, tmp_path / "copied")
+    identity = json.loads((copied / "experiment.json").read_text())
+    (copied / "experiment.json").write_text(json.dumps({**identity, "data": "other"}))
+    with pytest.raises(InputError, match="not the data of"):
+        ask.main(["--run", str(copied), "Who?"])
     with pytest.raises(InputError, match="of the small GPT; ask it by minidareu.sample"):
         ask.main(["--run", str(run[1]), "Who?"])
 

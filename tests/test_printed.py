@@ -77,14 +77,16 @@ def test_a_method_that_recites_more_than_the_retrained_model_is_told():
 
 
 def test_models_whose_results_are_replaced_are_told(tmp_path):
-    run = SimpleNamespace(folder=tmp_path, config=SimpleNamespace(retrained=False), methods=["ga"])
+    run = SimpleNamespace(folder=tmp_path, models=["original", "ga"])
     assert folder_warnings(run) == []
     models = dict.fromkeys(["original", "retrained", "ga", "dareu"], {})
     (tmp_path / "results.json").write_text(json.dumps({"models": models}))
     (told,) = folder_warnings(run)
     assert told.startswith("retrained, dareu: in ")
-    run.methods, run.config.retrained = ["dareu", "ga", "npo"], True
+    run.models = ["original", "retrained", "dareu", "ga", "npo"]
     assert folder_warnings(run) == []
+    (tmp_path / "results.json").write_text("{")
+    assert folder_warnings(run) == [], "it is made anew"
 
 
 @pytest.mark.parametrize("kept", [None, 0.5])

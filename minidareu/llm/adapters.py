@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files import InputError, write_text
 from ..report.printed import SHOWN, cell
-from .loading import ADAPTER, read_model
+from .loading import ADAPTER, first_line, read_model
 
 CARD = """---
 base_model: {base}
@@ -39,9 +39,8 @@ def whole_folder(path: Path):
     except InputError:
         raise
     except Exception as e:  # a full disk has another name in each library
-        reason = str(e).splitlines()[:1] or type(e).__name__
         raise InputError(
-            f"{path}: can't be written ({reason}); make room, and run the same command again"
+            f"{path}: can't be written ({first_line(e)}); make room, and run the same command again"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

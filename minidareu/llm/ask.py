@@ -14,6 +14,7 @@ from pathlib import Path
 from ..files import InputError
 from ..run.cli import run_main
 from ..run.folder import LLM_FILE, read_config, read_keys
+from ..run.prepare import check_same_data
 from ..run.stages import load_classifier, load_weights
 from ..sample import ask, read_flags
 from .__main__ import prepare_run
@@ -30,10 +31,11 @@ def open_models(folder: str, device: str):
     except OSError:
         raise InputError(f"{folder}: of the small GPT; ask it by minidareu.sample") from None
     run, start = prepare_run(options, config)
+    check_same_data(run, folder)
     run.keys = read_keys(folder)
     other = load_policy(options.retrained_model, run, options) if options.retrained_model else start
     models: dict[str, LLM] = {}
-    for name in ("original", *(["retrained"] if config.retrained else []), *run.methods):
+    for name in run.models:
         model = (other if name == "retrained" else start).snapshot()
         models[name] = load_weights(model, run.path(name), run.keys)
     return run, models, load_classifier(run)

@@ -74,8 +74,13 @@ def gguf_file(place: str) -> dict:
 
 def refuse(place: str, error: Exception, mend: str = MEND) -> InputError:
     """One line for an error of transformers or peft."""
+    return InputError(f"--model {place}: {first_line(error)}; {mend}")
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, or its name."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return InputError(f"--model {place}: {lines[0][:200].rstrip('.')}; {mend}")
+    return lines[0][:200].rstrip(".")
 
 
 def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..files import InputError, write_text
 from ..run.cli import make_parser, run_main
-from ..run.folder import REPORT
-from .compare import compare, read_run
+from ..run.folder import REPORT, read_run
+from .compare import compare
 from .page import draw_answers, write_report
 
 

@@ -1,24 +1,14 @@
 """Two runs beside one another: their tables, their curves, and the answers that differ."""
 
-import json
 from pathlib import Path
 
-from ..files import InputError, read_lines
-from ..run.folder import LOG, RESULTS, SAMPLES
+from ..files import InputError
+from ..run.folder import read_run
 from .plot import curve, draw, line_style, new_figure
 from .printed import SHOWN, print_table
 
 FIGURES = {"tow": "ToW", "fact_recall": "fact recall", "attribution": "attribution"}
 MOST_ANSWERS = 5
-
-
-def read_run(folder: Path) -> tuple[dict, list[dict], list[dict]]:
-    """Results, log and samples of a finished run. Raises InputError."""
-    try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{folder}: not of a finished run; name the --out folder of one") from None
-    return results, read_lines(folder / LOG), read_lines(folder / SAMPLES)
 
 
 def all_models(runs: dict) -> dict[str, dict]:

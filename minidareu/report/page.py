@@ -7,8 +7,8 @@ import re
 from html import escape
 from pathlib import Path
 
-from ..files import InputError, read_lines, write_text
-from ..run.folder import LOG, REPORT, RESULTS, SAMPLES
+from ..files import InputError, write_text
+from ..run.folder import REPORT, read_run
 from .details import N_ALONG, spread_rows
 
 TEMPLATE = Path(__file__).parent / "report_template.html"
@@ -25,8 +25,10 @@ MEANINGS = {
     "perplexity": "how strange the answers are to the retrained model; near its own is natural",
 }
 # As people say them, in a picture.
-TITLES = {"original": "original model", "retrained": "retrained model", "ga": "gradient ascent"}
-TITLES |= {
+TITLES = {
+    "original": "original model",
+    "retrained": "retrained model",
+    "ga": "gradient ascent",
     "npo": "NPO",
     "simnpo": "SimNPO",
     "idkpo": "IDK",
@@ -78,8 +80,7 @@ def page_data(folder):
     """All that the page shows, as one JSON value. Raises InputError."""
     folder = Path(folder)
     try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        log, samples = read_lines(folder / LOG), read_lines(folder / SAMPLES)
+        results, log, samples = read_run(folder)
         along = spread_rows(samples, N_ALONG)
         answers, scores = {}, {}
         for row in log:
@@ -127,7 +128,7 @@ def printable(text):
 
 
 def draw_answers(samples: list[dict], models: list[str]) -> str:
-    """An SVG of models' answers to some prompts. The darker an orange word, the higher it raises
+    """An SVG of models' answers to some prompts. The more orange a word, the higher it raises
     the attribution to the owner asked about.
 
     samples: rows of samples.jsonl.

@@ -24,7 +24,7 @@ SHOWN = {
 }
 KNOWS = 0.97  # of a score, from which on a model knows its rows
 BY_HEART = 1 / 3  # test over retain, below which a model knows its rows and nothing beside them
-RECITES = 1.25  # times the retrained model's recited words, from which on a method recites more
+RECITES = 1.25  # times the retrained model's recited words, from which on a model recites more
 
 
 def data_warnings(split: Split) -> list[str]:
@@ -85,11 +85,11 @@ def print_data(run):
 def folder_warnings(run) -> list[str]:
     """A line on the models that the results in the run's folder have, and the new ones will not."""
     path = run.folder / RESULTS
-    if not path.exists():
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))["models"]
+    except (OSError, ValueError, KeyError):  # none, or none that can be read
         return []
-    earlier = json.loads(path.read_text(encoding="utf-8"))["models"]
-    again = {"original", *(["retrained"] if run.config.retrained else []), *run.methods}
-    gone = ", ".join(name for name in earlier if name not in again)
+    gone = ", ".join(name for name in earlier if name not in run.models)
     if not gone:
         return []
     return [f"{gone}: in {path}, and not in this run, whose results take their place"]

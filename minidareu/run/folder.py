@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from ..files import InputError, is_temporary, write, write_json
+from ..files import InputError, is_temporary, read_lines, write, write_json
 from .flags import Config
 
 IDENTITY = "experiment.json"
@@ -39,6 +39,15 @@ def read_config(folder: str | Path) -> Config:
         raise InputError(
             f"{path}: not there, or not of a finished run; name the --out folder of one"
         ) from None
+
+
+def read_run(folder: Path) -> tuple[dict, list[dict], list[dict]]:
+    """Results, log and samples of a finished run. Raises InputError."""
+    try:
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: not of a finished run; name the --out folder of one") from None
+    return results, read_lines(folder / LOG), read_lines(folder / SAMPLES)
 
 
 def read_keys(folder: str | Path) -> dict[str, str | None]:

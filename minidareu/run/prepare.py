@@ -53,6 +53,11 @@ class Run:
         return self.config.methods.split(",")
 
     @property
+    def models(self) -> list[str]:
+        """Names of the models that are scored."""
+        return ["original", *(["retrained"] if self.config.retrained else []), *self.methods]
+
+    @property
     def reuse(self) -> str | None:
         """The folder whose original model, retrained model and classifiers may be taken over."""
         return self.config.reuse or self.config.from_run
@@ -257,10 +262,16 @@ def open_run(folder: str | Path, device: str = "auto") -> Run:
         raise InputError(f"{folder}: of a pretrained model; ask it by minidareu.llm.ask")
     config = replace(read_config(folder), device=device, out=str(folder))
     run = prepare(config)
-    if run.identity != read_identity(folder):
-        raise InputError(
-            f"{config.data}: not the data of {folder} any more; "
-            "put them back, or run train.py again"
-        )
+    check_same_data(run, folder)
     run.keys = read_keys(folder)
     return run
+
+
+def check_same_data(run: Run, folder: str | Path) -> None:
+    """Raise InputError where the data of a finished run's folder have changed."""
+    earlier = read_identity(folder)
+    if any(run.identity.get(key) != value for key, value in earlier.items()):
+        raise InputError(
+            f"{run.config.data}: not the data of {folder} any more; put them back, or make the run "
+            "again"
+        )

@@ -248,5 +248,4 @@ def load_models(run: Run) -> dict[str, GPT]:
 
     Raises InputError.
     """
-    names = ["original", *(["retrained"] if run.config.retrained else []), *run.methods]
-    return {name: load_weights(new_gpt(run), run.path(name), run.keys) for name in names}
+    return {name: load_weights(new_gpt(run), run.path(name), run.keys) for name in run.models}

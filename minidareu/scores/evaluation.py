@@ -159,11 +159,12 @@ def evaluate_fully(
     reads_added = e.classifier.reads == "added"
     scores["attribution_added"] = scores["attribution"] if reads_added else None
     scores["judge"] = judged.mean().item()
-    pairs = list(zip(responses.texts, prompt_texts, strict=True))
-    scores["gibberish"] = mean([is_gibberish(y, e.known_pairs) for y, _ in pairs])
-    scores["empty"] = mean([not words(y) for y, _ in pairs])
-    scores["words"] = mean([len(words(y)) for y, _ in pairs])
-    scores["recited_words"] = mean([recited_words(y, x, e.retain_words) for y, x in pairs])
+    asked = zip(responses.texts, prompt_texts, strict=True)
+    lengths = [len(words(y)) for y in responses.texts]
+    scores["gibberish"] = mean([is_gibberish(y, e.known_pairs) for y in responses.texts])
+    scores["empty"] = mean([length == 0 for length in lengths])
+    scores["words"] = mean(lengths)
+    scores["recited_words"] = mean([recited_words(y, x, e.retain_words) for y, x in asked])
     scores["exact_attribution"] = None
     if perplexity_retrained is not None:
         # -log of the perplexity is the mean log p under the retrained model.
