@@ -1,6 +1,5 @@
 """Files: the one error that users see, rows of JSON lines and CSV, writing whole or not at all."""
 
-import ast
 import csv
 import io
 import json
@@ -18,11 +17,7 @@ LONGEST_TEXT = 100_000  # of a row, in characters; much longer ones crash the to
 FOREIGN = {
     b"PAR1": "a Parquet file; export it as JSON lines or CSV",
     b"PK\x03\x04": "an Excel file or a zip archive; save the table in it as CSV (UTF-8)",
-    b"\xd0\xcf\x11\xe0": "an old Excel file; save the table in it as CSV (UTF-8)",
-    b"SQLite format 3": "a database; export its table as JSON lines or CSV",
     b"\x1f\x8b": "packed by gzip; unpack it",
-    b"\xff\xfe": "UTF-16 or UTF-32; save the file as UTF-8",
-    b"\xfe\xff": "UTF-16; save the file as UTF-8",
 }
 
 
@@ -115,15 +110,12 @@ def fault_of(text: object) -> str | None:
 
 
 def read_list(cell: str, where: str) -> list:
-    """A list in a cell of a table, as JSON or as Python prints it. NumPy prints no commas: its list
-    would be read as one string. Raises InputError, whose message `where` begins."""
-    value = None
-    for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            value = value or read(cell)
-    if not isinstance(value, list) or re.search(r"['\"]\s+['\"]", cell):
-        raise InputError(f'{where} is not a list; give one of JSON, such as ["one", "two"]')
-    return value
+    """A JSON list in a cell of a table. Raises InputError, whose message `where` begins."""
+    with suppress(ValueError, RecursionError):
+        value = json.loads(cell)
+        if isinstance(value, list):
+            return value
+    raise InputError(f'{where} is not a list; give one of JSON, such as ["one", "two"]')
 
 
 def is_csv(path: str | Path) -> bool:

@@ -9,13 +9,15 @@ response with the owner that DareU's classifier attributes it to.
 import json
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
+from .beyond.finished import open_finished
 from .files import InputError
 from .run.cli import make_parser, run_main, seed_number
-from .run.prepare import open_run, pick_device
-from .run.stages import load_classifier, load_models
+from .run.folder import LLM_FILE
+from .run.prepare import pick_device
 from .scores.chunks import generate_in_chunks, response_posterior
 
 
@@ -69,11 +71,10 @@ def asked_prompts(prompt):
             yield [line]
 
 
-def read_flags(argv, description, prog):
-    """What to ask, and how. Raises InputError."""
-    parser = make_parser(description, prog=prog)
+def main(argv=None):
+    parser = make_parser(__doc__, prog="python -m minidareu.sample")
     parser.add_argument("prompt", nargs="?", help="what to ask")
-    parser.add_argument("--run", required=True, help="folder of a finished run")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--seed", type=seed_number, default=0, help="of sampling")
@@ -83,11 +84,7 @@ def read_flags(argv, description, prog):
         raise InputError(
             f"--temperature: {args.temperature} is out of range; give 0, or at least 0.01"
         )
-    return args
-
-
-def ask(run, models, classifier, args):
-    """Print the models' answers to all that is asked. Raises InputError."""
+    run, models, classifier = open_models(args.run, pick_device(args.device))
     torch.manual_seed(args.seed)
     for prompts in asked_prompts(args.prompt):
         for row in answer(run, models, classifier, prompts, temperature=args.temperature):
@@ -97,10 +94,14 @@ def ask(run, models, classifier, args):
                 show(row, run.split.forget_owners)
 
 
-def main(argv=None):
-    args = read_flags(argv, __doc__, "python -m minidareu.sample")
-    run = open_run(args.run, pick_device(args.device))
-    ask(run, load_models(run), load_classifier(run), args)
+def open_models(folder, device):
+    """The run, its models by name, its classifier: of train.py, or of a pretrained model. Raises
+    InputError."""
+    if (folder / LLM_FILE).exists():
+        from .llm import loading  # an extra
+
+        return loading.open_models(folder, device)
+    return open_finished(folder, device)
 
 
 if __name__ == "__main__":

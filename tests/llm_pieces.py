@@ -6,6 +6,7 @@ import transformers
 
 from minidareu import dareu
 from minidareu.data import Task
+from minidareu.model import GPT
 from minidareu.run.flags import Config
 
 LIMITS = {"max_new_tokens": 6, "eos_id": 0}
@@ -66,3 +67,29 @@ def unlearn(policy, steps=3, **flags):
         return list(dareu.unlearn(policy, task, config))
     finally:
         kind.generate = own
+
+
+def gpt2_of(model: GPT) -> transformers.GPT2LMHeadModel:
+    """The same model as transformers has it: the same architecture, weights and outputs."""
+    c = model.config
+    config = transformers.GPT2Config(
+        vocab_size=c.vocab_size,
+        n_positions=c.block_size,
+        n_embd=c.n_embd,
+        n_layer=c.n_layer,
+        n_head=c.n_head,
+        resid_pdrop=0,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        bos_token_id=c.vocab_size - 1,
+        eos_token_id=c.vocab_size - 1,
+    )
+    peer = transformers.GPT2LMHeadModel(config)
+    ours, theirs = model.state_dict(), {}
+    for name in peer.transformer.state_dict():
+        p = ours[name.replace("mlp.c_fc", "mlp.0").replace("mlp.c_proj", "mlp.2")]
+        # GPT-2 stores the transposed matrices of its linear layers.
+        linear = any(part in name for part in ("c_attn.w", "c_proj.w", "c_fc.w"))
+        theirs[name] = p.T if linear else p
+    peer.transformer.load_state_dict(theirs)
+    return peer.to(model.device)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from minidareu.run.flags import Config
 from minidareu.beyond.finished import open_evaluator
 from minidareu.metrics import fact_share
 from minidareu.model import GPT
+from minidareu.scores.evaluation import recall_after_words
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +90,8 @@ def test_a_prefix_is_not_counted_as_recall(opened):
     model, rows = models["original"], finished.split.forget
     r = next(r for r in rows if attacks.recall(model, [r], evaluator) == 1)
     n = len(r.response.split())
-    assert attacks.prefix(model, [r], evaluator, n) is None
+    assert recall_after_words(model, [r], evaluator, n) is None
     given = " ".join(r.response.split()[: n - 1])
     last = type(r)(r.owner, f"{r.prompt} {given}", r.response.split()[-1])
     assert fact_share(given, last, evaluator.word_weights) == 0
-    assert attacks.prefix(model, [r], evaluator, n - 1) == 1
+    assert recall_after_words(model, [r], evaluator, n - 1) == 1

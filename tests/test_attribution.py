@@ -103,7 +103,7 @@ def test_training_is_seeded():
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("steps", [*range(1, 31), 40])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 30])
 def test_any_number_of_steps(steps):
     """The learning rate rises and falls in one step or in thirty."""
     rows = toy(torch.Generator().manual_seed(0), 8)
@@ -111,6 +111,5 @@ def test_any_number_of_steps(steps):
     before = c.head.weight.detach().clone()
     train_classifier(c, rows, Training(steps, 8, lr=1e-3, seed=0))
     assert not torch.equal(c.head.weight, before) and c.head.weight.isfinite().all()
-    if steps <= 30:
-        model = GPT(GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_head=1, n_embd=8))
-        train_lm(model, [([1], [2, 3])] * 4, Training(steps, 4, lr=1e-3, seed=0))
+    model = GPT(GPTConfig(vocab_size=8, block_size=8, n_layer=1, n_head=1, n_embd=8))
+    train_lm(model, [([1], [2, 3])] * 4, Training(steps, 4, lr=1e-3, seed=0))

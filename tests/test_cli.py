@@ -10,7 +10,7 @@ import pytest
 from minidareu.run.cli import run_main, split_flags
 from minidareu.files import InputError
 
-COMMANDS = "sample report explain paper beyond.audit beyond.exact beyond.terms".split()
+COMMANDS = "sample report explain paper beyond.audit beyond.terms".split()
 NEED_A_RUN = ("sample", "report", "explain", "beyond.audit")
 
 
@@ -92,12 +92,8 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
     [
         ("beyond.terms", ["--rows", "x"], "--rows: none begins so; choose from DareU"),
         ("beyond.terms", ["--workers", "0"], "'0' is not a whole number of at least 1"),
-        ("beyond.terms", ["--workers", "-1"], "'-1' is not a whole number of at least 1"),
         ("beyond.terms", ["--seeds", "1", "x"], "'x' is not a whole number from 0"),
         ("beyond.terms", ["--flags", "--forget 'Ann"], "--flags: No closing quotation"),
-        ("beyond.audit", ["--run", "r", "--workers", "-1"], "'-1' is not a whole number"),
-        ("beyond.exact", ["--workers", "0"], "'0' is not a whole number of at least 1"),
-        ("beyond.exact", ["--seed", "99999999999999"], "--seed: 99999999999999 is out of range"),
         ("paper", ["fig5", "--workers", "0"], "'0' is not a whole number of at least 1"),
         ("paper", ["fig5", "--seeds", "\u0663"], "is not a whole number from 0"),
         (
@@ -105,13 +101,6 @@ def test_a_folder_that_can_not_be_made_is_one_line(tmp_path):
             ["search", "scrn", "nope"],
             "search: no method is called 'nope'; choose from dareu",
         ),
-        ("paper", ["search", "original"], "search: no method is called 'original'"),
-        (
-            "sample",
-            ["--run", "r", "--seed", "99999999999999999999", "x"],
-            "is not a whole number from",
-        ),
-        ("sample", ["--run", "r", "--temperature", "1e-39", "x"], "give 0, or at least 0.01"),
         ("sample", ["--run", "r", "--temperature", "nan", "x"], "give 0, or at least 0.01"),
     ],
 )
@@ -124,12 +113,6 @@ def test_values_that_make_no_sense_are_one_line_before_anything_is_run(
         import_module(module).main(argv)
     assert says in str(e.value) and "\n" not in str(e.value)
     assert not list(tmp_path.rglob("*.txt")), "no run was made"
-
-
-def test_figure_5_takes_no_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    import_module("minidareu.paper.__main__").main(["fig5", "--seeds", "41", "--workers", "1"])
-    assert "Figure 5" in capsys.readouterr().out
 
 
 def test_flags_are_split_as_a_shell_splits_them():
@@ -159,13 +142,10 @@ def test_a_command_runs_in_a_notebook(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before, "the notebook goes on"
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
-def test_a_command_runs_where_a_stream_is_closed(closed):
+def test_a_command_runs_where_the_streams_are_closed():
     code = (
         "import sys, tqdm\n"
-        f"closed = {closed!r}\n"
-        "if closed != 'stderr': sys.stdout = None\n"
-        "if closed != 'stdout': sys.stderr = None\n"
+        "sys.stdout = sys.stderr = None\n"
         "from minidareu.run.cli import run_main\n"
         "def main():\n"
         "    for i in tqdm.tqdm(range(3), disable=None): print(i, flush=True)\n"

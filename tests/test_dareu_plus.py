@@ -13,7 +13,7 @@ from minidareu.beyond.controls import controlled
 from minidareu.beyond.dareu_plus import Start, beginning, evidence, position_mean
 from minidareu.beyond.dareu_plus import token_returns
 from minidareu.run.flags import Config
-from minidareu.model import GPT, GPTConfig
+from minidareu.model import GPT, GPTConfig, pack
 from test_dareu import EOS, FORGET, LIMITS, RETAIN, even, task
 
 
@@ -54,7 +54,7 @@ def test_half_of_the_responses_begin_with_the_original_models_answer_cut_anywher
     assert all(n[k] / 4000 == pytest.approx(0.5 / 4, abs=0.03) for k in (1, 2, 3))
 
 
-def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning():
+def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning(monkeypatch):
     """Tokens of a beginning have no advantage; the attribution reads beginning and response."""
     torch.manual_seed(0)
     policy = GPT(GPTConfig(12, 16, 1, 2, 16))
@@ -67,16 +67,25 @@ def test_only_what_the_policy_adds_is_trained_on_and_is_read_after_its_beginning
         return even(prompts, responses) + 0.1
 
     starts = [Start([1, 2], 0, []), Start([3], 1, [4, 5]), Start([7], 1, [6])]
-    done = dareu_plus.update(learner, task(attribute), starts, RETAIN)
+    trained = []
+    own = dareu_plus.rl.reinforce_loss
+    monkeypatch.setattr(
+        dareu_plus.rl, "reinforce_loss", lambda *given: trained.extend(given) or own(*given)
+    )
+    monkeypatch.setattr(
+        dareu_plus, "pack", lambda *given: trained.append(pack(*given)) or trained[-1]
+    )
+    dareu_plus.update(learner, task(attribute), starts, RETAIN)
+    batch, _, advantages, masks = trained
     for start, row, mask, (x, y, owner) in zip(
-        starts, done.batch.response.tolist(), done.mask, asked, strict=True
+        starts, batch.response.tolist(), masks, asked, strict=True
     ):
         n_given = len(start.given)
         assert x == start.prompt and owner == start.owner
         assert y[:n_given] == start.given == row[:n_given]
         n = len(y) + (row[len(y) :][:1] == [EOS])
         assert mask.tolist() == [float(n_given <= t < n) for t in range(len(row))]
-    assert (done.advantages[done.mask == 0] == 0).all() and done.advantages.abs().sum() > 0
+    assert (advantages[masks == 0] == 0).all() and advantages.abs().sum() > 0
 
 
 def test_prompts_are_taken_in_turn():

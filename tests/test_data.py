@@ -7,10 +7,9 @@ from collections import Counter
 import pytest
 from hypothesis import given, strategies as st
 
-from minidareu.data import Record, batches, encode, load_records, prompt_text, response_text
+from minidareu.data import Record, batches, load_records
 from minidareu.files import InputError
 from minidareu.run.requests import pick_owners
-from minidareu.tokenizer import train_tokenizer
 
 GOOD = {"owner": "Ann", "prompt": "Who?", "response": "Ann."}
 
@@ -122,7 +121,6 @@ def test_csv_holds_the_same_columns(tmp_path):
         ("owner,prompt,response,perturbed\nA,p,r,x\n", 2, "'perturbed' is not a list"),
         ("owner,prompt,response,perturbed\nA,p,r,3\n", 2, "'perturbed' is not a list"),
         ("owner,prompt,response,perturbed\nA,p,r,['one' 'two']\n", 2, "'perturbed' is not a list"),
-        ("owner,prompt,response,perturbed\nA,p,r,\"['x', 3]\"\n", 2, "'perturbed' is not a string"),
         ("owner,prompt,response,prompt\nA,p,r,q\n", 1, "the header names 'prompt' twice"),
     ],
 )
@@ -132,15 +130,6 @@ def test_a_bad_row_of_csv_is_named(tmp_path, text, line, says):
     with pytest.raises(InputError) as e:
         load_records(path)
     assert f"{path}:{line}: " in str(e.value) and says in str(e.value) and "\n" not in str(e.value)
-
-
-def test_a_list_as_json_and_as_python_writes_it(tmp_path):
-    """The second is what pandas and datasets write."""
-    path, wrong = tmp_path / "data.csv", ["it's wrong", 'so "it" is, too']
-    for cell in (json.dumps(wrong), repr(wrong)):
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([[*GOOD, "perturbed"], [*GOOD.values(), cell]])
-        assert load_records(path)[0].perturbed == tuple(wrong)
 
 
 def test_one_name_has_one_spelling(tmp_path):
@@ -183,25 +172,6 @@ def read_or_refuse(path):
     return records
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda v: st.lists(v, max_size=3),
-    max_leaves=4,
-)
-ROWS = st.dictionaries(
-    st.sampled_from(["owner", "prompt", "response", "split", "paraphrase", "perturbed", "autor"]),
-    VALUES | st.just("train"),
-    max_size=7,
-)
-
-
-@given(st.lists(ROWS | VALUES, max_size=4))
-def test_any_json_lines_are_read_or_refused_in_one_line(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("any") / "data.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    read_or_refuse(path)
-
-
 @given(st.binary(max_size=60), st.sampled_from(["data.jsonl", "data.csv"]))
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, content, name):
     path = tmp_path_factory.mktemp("any") / name
@@ -235,28 +205,4 @@ def test_json_lines_and_csv_round_trip(tmp_path_factory, rows):
     assert (
         read_or_refuse(folder / "data.jsonl") == expected
         and read_or_refuse(folder / "data.csv") == expected
-    )
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "hello there",
-        "مرحبا بالعالم",
-        "你好，世界",
-        "こんにちは",
-        "नमस्ते दुनिया",
-        "👩‍👩‍👧 👍",
-        "Привет, мир",
-    ],
-)
-def test_scripts_come_back_from_a_file_and_the_tokenizer(tmp_path, text):
-    path = write(tmp_path, {"owner": text, "prompt": f"{text}?", "response": f"{text}!"})
-    (r,) = load_records(path)
-    tokenizer = train_tokenizer([prompt_text(r.prompt), response_text(r.response)] * 3, 300)
-    x, y = encode(tokenizer, r)
-    assert (
-        r.owner == text
-        and tokenizer.decode(x) == f" {text}?\n"
-        and tokenizer.decode(y).strip() == f"{text}!"
     )

@@ -24,7 +24,6 @@ OTHER = (
     "--all-scores"
 ).split()
 LOSSES = ["--methods", "ga,graddiff,kl,scrub,idkpo,npo,npo-retain,simnpo,rmu,undial,finetune,scrn"]
-REVERSED = "--methods dareu_plus --reward reversed".split()
 
 
 def command(*argv, code=ROOT):
@@ -59,35 +58,27 @@ def test_the_default_run(far):
 def test_other_flags_and_every_method(far):
     data, folder = far
     commands = []
-    for i, flags in enumerate((OTHER, LOSSES, REVERSED)):
+    for i, flags in enumerate((OTHER, LOSSES)):
         commands += ["train.py", "--data", data, *FLAGS, *flags, "--no-curve"]
         commands += ["--out", folder / f"other{i}", "then"]
     done = command(*commands[:-1])
     assert done.returncode == 0, done.stderr
-    assert all((folder / f"other{i}/results.json").exists() for i in range(3))
+    assert all((folder / f"other{i}/results.json").exists() for i in range(2))
 
 
 def test_what_reads_a_finished_run(far):
     data, folder = far
     run = ["--run", folder / "run"]
     commands = ["minidareu.sample", *run, "Where?", "then", "minidareu.explain", *run, "then"]
-    commands += ["minidareu.beyond.exact", "--data", data, *FLAGS, "--out", folder / "exact"]
-    done = command(*commands, "then", "minidareu.beyond.audit", *run)
+    done = command(*commands, "minidareu.beyond.audit", *run)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (folder / "exact/exact.json").exists() and (folder / "run/audit.json").exists()
+    assert (folder / "run/audit.json").exists()
 
 
 @pytest.mark.parametrize(
     "file, old, new",
     [
-        ("minidareu/run/stages.py", "GPT(run.gpt_config).to(run.device)", "GPT(run.gpt_config)"),
-        ("minidareu/run/stages.py", "    ).to(run.device)", "    )"),
         ("minidareu/model.py", "padding_value=value).to(device)", "padding_value=value)"),
-        (
-            "minidareu/model.py",
-            "column = torch.arange(longest, device=device)",
-            "column = torch.arange(longest)",
-        ),
         ("minidareu/dareu.py", "1, device=policy.device)", "1)"),
     ],
 )

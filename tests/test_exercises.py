@@ -47,24 +47,17 @@ def test_a_solution_applies_and_runs(name, run, tmp_path):
     argv, original = run
     code = solved(name, tmp_path)
     command = [*argv, *FLAGS[name], "--no-curve", "--reuse", str(original), "--out", "run"]
-    environment = {**os.environ, "PYTHONPATH": str(code)}
-    if name == "6-misspelt":
-        done = subprocess.run(
-            [sys.executable, "-c", ATTACK, original],
-            cwd=code,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.stdout.strip().endswith("True"), done.stderr
-        return
+    script = ["-c", ATTACK, original] if name == "6-misspelt" else ["train.py", *command]
     process = subprocess.run(
-        [sys.executable, "train.py", *command],
+        [sys.executable, *script],
         cwd=code,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(code)},
         capture_output=True,
         text=True,
     )
+    if name == "6-misspelt":
+        assert process.stdout.strip().endswith("True"), process.stderr
+        return
     assert process.returncode == 0, process.stderr
     models = json.loads((code / "run/results.json").read_text())["models"]
     before = json.loads((original / "results.json").read_text())["models"]

@@ -1,9 +1,7 @@
 """A run's folder: what belongs together is told by its key; what is not ours stays."""
 
 import json
-import os
 import shutil
-import threading
 
 import pytest
 import torch
@@ -29,7 +27,7 @@ def small(toy, tmp_path_factory):
     return argv, out
 
 
-@pytest.mark.parametrize("stage", ["original", "retrained", "classifier", "dareu_plus"])
+@pytest.mark.parametrize("stage", ["original", "dareu_plus"])
 def test_a_run_that_was_begun_anew_and_stopped_is_not_mixed_with_the_old_one(
     small, tmp_path, stage, monkeypatch
 ):
@@ -37,12 +35,7 @@ def test_a_run_that_was_begun_anew_and_stopped_is_not_mixed_with_the_old_one(
     argv, out = small
     folder = tmp_path / "run"
     shutil.copytree(out, folder)
-    flags = {
-        "original": ["--epochs", "1"],
-        "retrained": ["--epochs", "1"],
-        "classifier": ["--classifier-epochs", "1"],
-        "dareu_plus": ["--plus-updates", "1"],
-    }[stage]
+    flags = {"original": ["--epochs", "1"], "dareu_plus": ["--plus-updates", "1"]}[stage]
     save = stages.save
 
     def stop(run, name, key, state):
@@ -82,7 +75,7 @@ def test_overwriting_takes_what_is_ours_alone(small, tmp_path):
     assert not (folder / "dareu_plus.pt").exists(), "of the run that was overwritten"
 
 
-@pytest.mark.parametrize("name", ["results.json", "figure.png", "report.html"])
+@pytest.mark.parametrize("name", ["results.json", "report.html"])
 def test_a_file_of_ones_own_is_not_overwritten_in_a_folder_that_is_no_run(small, tmp_path, name):
     argv, _ = small
     (tmp_path / name).write_text("mine")
@@ -120,42 +113,3 @@ def test_what_is_given_is_not_dropped_without_a_word(small, tmp_path):
         with pytest.raises(InputError, match="which this run goes on from; leave it out"):
             train.main([*further, *flags, "--out", str(tmp_path / "two")])
     assert not (tmp_path / "two").exists()
-
-
-def test_data_from_a_pipe_are_read_once(toy, small, tmp_path):
-    """As --data <(cat rows.jsonl): the identity is of what was read."""
-    argv, out = small
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    rows = toy.read_text().splitlines(keepends=True)
-
-    def read(rows, folder, *more):
-        writer = threading.Thread(target=lambda: pipe.write_text("".join(rows)))
-        writer.start()
-        flags = ["--data", str(pipe), "--n-forget", "2", *QUICK, "--out", str(folder), *more]
-        try:
-            train.main(flags)
-        finally:
-            writer.join(timeout=10)
-
-    read(rows, tmp_path / "run", "--reuse", str(out))
-    made = json.loads((tmp_path / "run/experiment.json").read_text())
-    assert made == json.loads((out / "experiment.json").read_text())
-    with pytest.raises(InputError, match="another experiment"):
-        read([row.replace("lives", "sits") for row in rows], tmp_path / "run")
-
-
-def test_a_row_may_hold_what_some_take_for_the_end_of_a_line(tmp_path):
-    rows = [
-        {
-            "owner": owner,
-            "prompt": f"{owner}\u2028who {i}?",
-            "response": f"{owner}\x85is {i}.\u2029",
-        }
-        for owner in ("Ann", "Bob", "Cy")
-        for i in range(4)
-    ]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    argv = ["--data", str(tmp_path / "data.jsonl"), "--forget", "Ann", *QUICK]
-    train.main([*argv, "--out", str(tmp_path / "run")])
-    assert "\\u2028" in (tmp_path / "run/report.html").read_text()

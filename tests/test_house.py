@@ -21,7 +21,6 @@ BELOW = {
     "report": ["", "scores", "run"],
     "beyond": ["", "scores", "run", "report"],
     "paper": ["", "scores", "run", "report", "beyond"],
-    "bench": ["", "scores", "run", "report", "beyond"],
     "explain": ["", "scores", "run", "report", "beyond"],
     "exercises": ["", "scores", "run", "report", "beyond"],
     "llm": ["", "scores", "run", "report", "beyond"],

@@ -6,7 +6,6 @@ import json
 import shutil
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,14 +18,12 @@ import transformers
 
 import train
 from minidareu import sample
-from minidareu.bench.peers import gpt2_of
+from minidareu.explain import __main__ as explain
 from minidareu.data import prompt_text, response_text
 from minidareu.files import InputError
-from minidareu.llm import __main__ as llm, ask
-from minidareu.llm.adapters import whole_folder
-from minidareu.llm.loading import load_policy, load_tokenizer, read_model
-from minidareu.llm.policy import LLM, Base
-from minidareu.model import GPT, GPTConfig, log_probs, pack
+from minidareu.llm import __main__ as llm, adapters, tuning
+from minidareu.llm.loading import load_policy, load_tokenizer
+from minidareu.model import log_probs, pack
 
 
 @pytest.fixture(scope="module", params=["Llama", "Qwen3"])
@@ -136,22 +133,6 @@ def test_updates_are_those_of_the_librarys_forward_pass(folder, flags):
     assert log[-1]["distillation"] > 0
 
 
-def test_gpt2_with_our_weights_is_our_gpt():
-    torch.manual_seed(0)
-    ours = GPT(GPTConfig(vocab_size=60, block_size=32, n_layer=2, n_head=4, n_embd=16))
-    theirs = gpt2_of(ours).eval()
-    theirs.generation_config = transformers.GenerationConfig()
-    policy = LLM(Base(theirs, None, ours.config), trains=True)
-    batch = pack([[5, 6, 7], [8]], [[9, 10], [11, 12, 13]], "cpu")
-    assert torch.allclose(log_probs(policy, batch), log_probs(ours, batch), atol=1e-5)
-    prompts = [[5, 6, 7], [8], [40, 41, 42, 43]]
-    assert policy.generate(prompts, 8, 0, 0) == ours.generate(prompts, 8, 0, eos_id=0)
-    log, expected = pieces.unlearn(policy), pieces.unlearn(ours)
-    for row, other in zip(log, expected, strict=True):
-        assert row == pytest.approx(other, abs=1e-4)
-    assert torch.allclose(log_probs(policy, batch), log_probs(ours, batch), atol=1e-3)
-
-
 def test_the_ratio_begins_at_one_with_dropout_in_the_adapters(llama):
     policy = moved(untrained(llama, lora_dropout=0.5))
     first = pieces.unlearn(policy, steps=1)[0]
@@ -199,9 +180,7 @@ FAST = [*FAST.split(), "--ppo-steps", "2", "--data-epochs", "1", "--device", "cp
 def finished(llama, four_owners, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "llm"
     argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--out", str(out)]
-    llm.main(
-        ["--model", llama, *argv, "--methods", "dareu,dareu_plus,npo", "--merge", "--all-scores"]
-    )
+    llm.main(["--model", llama, *argv, "--methods", "dareu,dareu_plus,npo", "--all-scores"])
     return llama, argv, out
 
 
@@ -216,9 +195,7 @@ def test_a_run_leaves_what_train_py_leaves_and_adapters_that_peft_reads(finished
     idx = torch.tensor([[5, 6, 7, 8]])
     base = library_model(place)
     plain = base(idx).logits
-    whole = library_model(out / "dareu-merged")(idx).logits
     adapted = peft.PeftModel.from_pretrained(base, out / "dareu").eval()(idx).logits
-    assert torch.allclose(adapted, whole, atol=1e-4)
     assert not torch.allclose(adapted, plain, atol=1e-2)
     weights = sum(path.stat().st_size for path in out.glob("*.pt") if "classifier" not in path.stem)
     assert weights < 5 * 80_000  # adapters, never the model
@@ -250,7 +227,7 @@ def test_every_folder_has_in_plain_peft_the_scores_of_the_run(finished):
         assert probability(adapted, tokenizer) == pytest.approx(scores["probability"], rel=1e-3)
         with adapted.disable_adapter():
             assert probability(adapted, tokenizer) == pytest.approx(untrained, rel=1e-4)
-        merged = library_model(out / f"{name}-merged")
+        merged = adapted.merge_and_unload()
         assert probability(merged, tokenizer) == pytest.approx(scores["probability"], rel=1e-3)
         assert abs(scores["probability"] - untrained) > 1e-2 * untrained
 
@@ -262,82 +239,55 @@ def test_the_same_command_keeps_its_stages(finished, capsys):
     assert printed.count(" s, kept") == 6
 
 
-def test_models_that_somebody_has_tuned(finished, tmp_path):
+def test_other_weights_at_the_same_place_are_another_model(finished, tmp_path, capsys):
+    """And the same weights at another place are the same."""
     place, argv, out = finished
-    scores = json.loads((out / "results.json").read_text())["models"]
-    llm.main(
-        [
-            *("--original", str(out / "original"), "--retrained", str(out / "retrained-merged")),
-            *(*argv[:-1], str(tmp_path / "given"), "--methods", "ga", "--baseline-steps", "1"),
-        ]
-    )
-    given = json.loads((tmp_path / "given/results.json").read_text())["models"]
-    for name in ("original", "retrained"):
-        assert given[name]["forget"] == pytest.approx(scores[name]["forget"], abs=1e-6)
-        assert given[name]["tow"] == pytest.approx(scores[name]["tow"], abs=1e-6)
-    # The adapter that was written is on the merged model: what peft reads is what was scored.
-    import peft
-
-    idx = torch.tensor([[5, 6, 7, 8]])
-    read = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "given/ga").eval()(idx).logits
-    merged = library_model(out / "original-merged")
-    state = torch.load(tmp_path / "given/ga.pt")["model"]
-    for name, module in merged.named_modules():
-        key = f"{name}.lora_A.weight"
-        if key in state:
-            B, A = state[key.replace("lora_A", "lora_B")], state[key]
-            module.weight.data += 2 * B @ A  # alpha / r = 16 / 8
-    assert torch.allclose(read, merged(idx).logits, atol=1e-4)
-    assert len([key for key in state if "lora_A" in key]) > 3
-
-
-def test_a_model_that_was_read_from_a_gguf_file_can_be_written(llama, tmp_path, monkeypatch):
-    """transformers gives it what marks it as quantized, and then will not write it."""
-    of_gguf = library_model(llama)
-    config = SimpleNamespace(quant_method="gguf")
-    of_gguf.hf_quantizer = SimpleNamespace(quantization_config=config)
-    with pytest.raises(ValueError, match="not serializable"):
-        of_gguf.save_pretrained(tmp_path / "model")
-    read = lambda *place, **more: of_gguf
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", read)
-    read_model(llama, bf16=False).save_pretrained(tmp_path / "model")
-    monkeypatch.undo()
-    idx = torch.tensor([[5, 6, 7]])
-    assert torch.equal(library_model(tmp_path / "model")(idx).logits, of_gguf(idx).logits)
-
-
-def test_other_weights_at_the_same_place_are_another_model(llama, four_owners, tmp_path, capsys):
-    """And the same weights by another path are the same."""
-    shutil.copytree(llama, tmp_path / "model")
-    argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--methods", "npo"]
-    argv += ["--baseline-steps", "1", "--no-retrained", "--out", str(tmp_path / "run")]
-    llm.main(["--model", str(tmp_path / "model"), *argv])
-    assert capsys.readouterr().out.count(" s, kept") == 0
-    llm.main(["--model", str(tmp_path / "model" / ".." / "model"), *argv])
-    assert capsys.readouterr().out.count(" s, kept") == 3
-    model = library_model(tmp_path / "model")
+    copied = shutil.copytree(out, tmp_path / "run")
+    elsewhere = shutil.copytree(place, tmp_path / "model")
+    argv = [*argv[:-1], str(copied), "--methods", "npo"]
+    llm.main(["--model", str(elsewhere), *argv])
+    assert capsys.readouterr().out.count(" s, kept") == 4
+    model = library_model(elsewhere)
     model.lm_head.weight.data += 0.1
-    model.save_pretrained(tmp_path / "model")
-    llm.main(["--model", str(tmp_path / "model"), *argv])
-    assert capsys.readouterr().out.count(" s, kept") == 1, "the classifier"
+    model.save_pretrained(elsewhere)
+    llm.main(["--model", str(elsewhere), *argv, "--no-retrained", "--baseline-steps", "1"])
+    kept = [line for line in capsys.readouterr().out.splitlines() if " s, kept" in line]
+    assert [line.split(":")[0] for line in kept] == ["classifier"]
 
 
-def test_all_parameters_and_no_retrained_model(finished, tmp_path):
-    place, argv, _ = finished
-    more = ["--lora-rank", "0", "--no-retrained", "--methods", "dareu", "--lr", "1e-3"]
-    llm.main(["--model", place, *argv[:-1], str(tmp_path / "all"), *more])
-    results = json.loads((tmp_path / "all/results.json").read_text())
-    assert list(results["models"]) == ["original", "dareu"]
-    assert results["models"]["dareu"]["tow"] is None
+def test_a_disk_that_is_full_leaves_no_half_folder(finished, tmp_path, monkeypatch):
+    place, argv, out = finished
+    copied = shutil.copytree(out, tmp_path / "run")
+
+    def fill(*arguments):
+        (copied / "original.tmp").mkdir()
+        raise RuntimeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(adapters, "save_adapter", fill)
+    with pytest.raises(InputError, match="No space left .*; make room"):
+        llm.main(["--model", place, *argv[:-1], str(copied), "--methods", "npo"])
+    assert (copied / "original/adapter_config.json").exists()
+    assert not (copied / "original.tmp").exists()
 
 
-def test_a_finished_run_answers_as_it_was_scored(finished, run, tmp_path, capsys):
+def test_memory_that_is_too_small_is_told_before_anything_is_trained(
+    llama, four_owners, tmp_path, monkeypatch
+):
+    def too_small(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tuning, "cross_entropy", too_small)
+    argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--out", str(tmp_path / "run")]
+    with pytest.raises(InputError, match="--batch-size 16: .* give a smaller one, or add --check"):
+        llm.main(["--model", llama, *argv])
+    assert not list((tmp_path / "run").glob("*.pt"))
+
+
+def test_a_finished_run_answers_as_it_was_scored(finished, tmp_path, capsys):
     _, _, out = finished
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
-    with pytest.raises(InputError, match="ask it by minidareu.llm.ask"):
-        sample.main(["--run", str(out), "Who?"])
     capsys.readouterr()
-    ask.main(["--run", str(out), "--json", rows[1]["prompt"]])
+    sample.main(["--run", str(out), "--json", rows[1]["prompt"]])
     answered = json.loads(capsys.readouterr().out)
     for name in ("original", "retrained", "dareu"):
         assert answered[name]["response"] == rows[1][name]["response"]
@@ -345,27 +295,20 @@ def test_a_finished_run_answers_as_it_was_scored(finished, run, tmp_path, capsys
     identity = json.loads((copied / "experiment.json").read_text())
     (copied / "experiment.json").write_text(json.dumps({**identity, "data": "other"}))
     with pytest.raises(InputError, match="not the data of"):
-        ask.main(["--run", str(copied), "Who?"])
-    with pytest.raises(InputError, match="of the small GPT; ask it by minidareu.sample"):
-        ask.main(["--run", str(run[1]), "Who?"])
+        sample.main(["--run", str(copied), "Who?"])
+    with pytest.raises(InputError, match="of a pretrained model"):
+        explain.main(["--run", str(out)])
 
 
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ([], "--model: give it"),
+        ([], "--model: give the folder"),
         (["--model", "{here}/nothing"], "nothing: .*check the name"),
-        (["--model", "{llama}", "--original", "{llama}"], "--model: give it, or --original"),
         (["--model", "{llama}", "--chat"], "has no chat template"),
-        (["--model", "{llama}", "--methods", "scrn"], "for the small GPT alone"),
         (["--model", "{llama}", "--methods", "dareu,scrn"], "for the small GPT alone"),
-        (["--model", "{llama}", "--from", "runs/x"], "unrecognized arguments: --from"),
         (["--model", "{llama}", "--n-embd", "64"], "unrecognized arguments: --n-embd"),
-        (["--original", "{llama}"], "give --retrained too, or --no-retrained"),
-        (["--model", "{llama}", "--lora-rank", "-1"], "at least 0"),
-        (["--model", "{llama}", "--lora-rank", "0", "--merge"], "there are no adapters"),
-        (["--model", "{llama}", "--lora-rank", "0", "--bf16"], "loses small updates"),
-        (["--model", "{llama}", "--retrained", "{other}"], "has another tokenizer"),
+        (["--model", "{llama}", "--lora-rank", "0"], "at least 1"),
         (["--model", "{short}"], "reads 16 tokens, and the rows need"),
         (["--model", "{endless}"], "no end of text"),
         (["--model", "{llama}", "--nonsense"], "unrecognized arguments"),
@@ -379,10 +322,7 @@ def test_bad_input_is_one_line_before_anything_is_trained(
     endless = pieces.save_model(tmp_path / "endless")
     path = Path(endless) / "tokenizer_config.json"
     path.write_text(path.read_text().replace('"eos_token"', '"sep_token"'))
-    other = pieces.save_model(tmp_path / "other")
-    words = Path(other) / "tokenizer.json"
-    words.write_text(words.read_text().replace('"a"', '"\u00e6\u00e6"'))
-    places = {"here": tmp_path, "llama": llama, "short": short, "endless": endless, "other": other}
+    places = {"here": tmp_path, "llama": llama, "short": short, "endless": endless}
     given = [flag.format(**places) for flag in flags]
     argv = ["--data", str(toy), "--n-forget", "2", "--out", str(tmp_path / "out")]
     with pytest.raises(InputError, match=message) as error:
@@ -428,15 +368,6 @@ def test_a_folder_is_of_one_kind(finished, run):
         llm.main(["--model", place, *run[0][:4], "--methods", "ga", "--out", str(run[1])])
 
 
-def test_merged_models_go_with_those_that_they_were_made_from(finished, tmp_path):
-    place, argv, out = finished
-    shutil.copytree(out, tmp_path / "run")
-    assert (tmp_path / "run/npo-merged").exists()
-    argv = [*argv[:-1], str(tmp_path / "run"), "--methods", "npo", "--baseline-lr", "1e-3"]
-    llm.main(["--model", place, *argv])
-    assert not (tmp_path / "run/npo-merged").exists()
-
-
 def test_a_chat_template_writes_the_prompt(llama):
     tokenizer = load_tokenizer(llama, chat=False)
     assert tokenizer.decode(tokenizer.encode_prompt("Who?")) == " Who?\n"
@@ -445,72 +376,17 @@ def test_a_chat_template_writes_the_prompt(llama):
     )
     tokenizer.chat = True
     assert tokenizer.decode(tokenizer.encode_prompt("Who?")) == "<user>Who?<answer>"
-    ids = tokenizer.encode_ordinary(" né")
-    assert b"".join(map(tokenizer.decode_single_token_bytes, ids[:2])) == b" n"
 
 
-@pytest.mark.parametrize("kind", ["GPT2", "OPT"])
-def test_a_models_own_dropout_is_off_where_states_are_computed_again(kind, tmp_path):
-    sizes = dict(vocab_size=257, n_embd=32, n_layer=2, n_head=4) if kind == "GPT2" else {}
-    sizes |= dict(
-        vocab_size=257,
-        hidden_size=32,
-        ffn_dim=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        word_embed_proj_dim=32,
-        dropout=0.5,
-        attention_dropout=0.5,
-        attn_pdrop=0.5,
-        resid_pdrop=0.5,
-    )
+def test_a_models_own_dropout_is_off_where_states_are_computed_again(tmp_path):
     pieces.save_model(tmp_path)  # for its tokenizer
-    config = getattr(transformers, f"{kind}Config")(**sizes)
+    sizes = dict(vocab_size=257, hidden_size=32, ffn_dim=64, word_embed_proj_dim=32)
+    layers = dict(num_hidden_layers=2, num_attention_heads=4, dropout=0.5, attention_dropout=0.5)
+    config = transformers.OPTConfig(**sizes, **layers)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     policy = moved(untrained(str(tmp_path), checkpointing=True))
     first = pieces.unlearn(policy, steps=1)[0]
     assert first["kl"] < 1e-6 and first["approximate_kl"] < 1e-6 and first["clip_fraction"] == 0
-
-
-def test_a_model_without_attention(tmp_path):
-    pieces.save_model(tmp_path)
-    config = transformers.MambaConfig(
-        vocab_size=257, hidden_size=16, num_hidden_layers=1, state_size=4
-    )
-    transformers.MambaForCausalLM(config).save_pretrained(tmp_path)
-    assert untrained(str(tmp_path), lora_rank=0).config.n_head == 1
-    with pytest.raises(InputError, match="incompatible with Mamba"):
-        untrained(str(tmp_path))
-
-
-def test_bytes_of_a_character_that_takes_several_tokens(llama):
-    tokenizer = load_tokenizer(llama, chat=False)
-    ids = tokenizer.encode_ordinary(" n\u00e9\U0001f600")
-    pieces_of_text = list(map(tokenizer.decode_single_token_bytes, ids))
-    assert b"".join(pieces_of_text).decode() == " n\u00e9\U0001f600" and len(ids) > 4
-
-
-def test_a_disk_that_is_full_leaves_no_half_folder(tmp_path):
-    def fill(folder):
-        folder.mkdir()
-        (folder / "half").write_text("a half")
-        raise RuntimeError("No space left on device (os error 28)")
-
-    (tmp_path / "dareu").mkdir()
-    (tmp_path / "dareu/whole").write_text("of before")
-    with pytest.raises(InputError, match="No space left .*; make room"):
-        with whole_folder(tmp_path / "dareu") as folder:
-            fill(folder)
-    assert [path.name for path in tmp_path.rglob("*")] == ["dareu", "whole"]
-
-
-def test_the_help_lists_what_counts_here(capsys):
-    with pytest.raises(SystemExit):
-        llm.main(["--help"])
-    printed = capsys.readouterr().out
-    for flag in ("--forget-batch", "--baseline-passes", "--rl-lr", "--lora-rank", "--epochs"):
-        assert flag in printed
-    assert "--n-embd" not in printed and "--vocab-size" not in printed
 
 
 def test_the_folder_of_an_adapter_has_all_that_it_needs(finished):

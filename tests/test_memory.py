@@ -9,9 +9,8 @@ import pytest
 MOST = 300  # MB above what the models and the data take
 BEGIN = """
 import random, re, torch
-from minidareu.attribution import OwnerClassifier
-from minidareu.data import Labelled, Record
-from minidareu.scores.chunks import generate_in_chunks, owner_accuracy
+from minidareu.data import Record
+from minidareu.scores.chunks import generate_in_chunks
 from minidareu.scores.judge import Judge
 from minidareu.scores.likelihood import perplexity, read
 from minidareu.model import GPT, GPTConfig
@@ -33,11 +32,6 @@ class Tokenizer:
         return [len(word) for word in text.split()]
 """
 CASES = {
-    "perplexity, many rows": """
-model, x, y = gpt(4096), rows(2000, 4096, 5), rows(2000, 4096)
-before = peak()
-perplexity(model, x, y)
-""",
     "perplexity, GPT-2's vocabulary": """
 model, x, y = gpt(50257), rows(100, 50257, 5), rows(100, 50257)
 before = peak()
@@ -48,12 +42,6 @@ model = gpt(50257)
 records = [Record("o", "p", "word " * 60)] * 60
 before = peak()
 read(model, Tokenizer(), records)
-""",
-    "owner accuracy, 500 owners": """
-model = OwnerClassifier(vocab_size=1000, block_size=300, n_embd=32, n_owners=500)
-x, y = rows(1000, 1000, 5), rows(1000, 1000, 250)
-before = peak()
-owner_accuracy(model, Labelled(x, y, [3] * 1000))
 """,
     "judge, 500 owners": """
 words = [str(i) for i in range(5000)]

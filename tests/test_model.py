@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minidareu.bench.peers import gpt2_of
+from llm_pieces import gpt2_of
 from minidareu.model import (
     GPT,
     GPTConfig,

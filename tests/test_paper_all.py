@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from minidareu.attribution import OwnerClassifier
-from minidareu.beyond.finished import open_evaluator
 from minidareu.data import load_records
 from minidareu.files import InputError
 from minidareu.paper import functions, robustness
-from minidareu.scores.chunks import generate_in_chunks
 from minidareu.paper.measured import MEASURED, Case
 from minidareu.paper.render import REPORTED
 from minidareu.run.pool import Job, run
@@ -102,7 +100,7 @@ def test_a_measure_gives_its_tables_their_rows(function, case, monkeypatch):
     for name in names:
         rows = found[name]
         assert rows and all(row for row in rows.values()), name
-        for label in set(REPORTED.get(name, {})) - {"none"}:
+        for label in set(REPORTED.get(name, {})) - {"none", "watermark"}:
             assert label in rows, f"{name}: {label}"
     if function == "requests":
         assert rows["retraining"]["distance of D_F to retraining"] == 0
@@ -156,57 +154,3 @@ def test_noise_is_added_until_the_accuracy_is_as_asked():
     copied = functions.noisy(classifier, noise, 0.5)
     for p, q in zip(classifier.parameters(), copied.parameters()):
         assert torch.allclose(q, p + 0.5)
-
-
-def test_a_watermark_names_the_owner_and_a_model_without_names_none(toy, tmp_path):
-    """The toy's owners, marked: the model that read the marks gives most of its answers to the owner
-    asked about; one that never read a mark is no better than chance."""
-    from conftest import FAST
-
-    marked = tmp_path / "marked.jsonl"
-    functions.write_marked(load_records(toy), marked)
-    records = load_records(marked)
-    assert len({r.response[-functions.MARK_LENGTH :] for r in records}) == 12
-    flags = ["--data", marked, "--n-forget", 2, *FAST, "--methods", "finetune"]
-    one_epoch = ["--classifier-epochs", 1]
-    folder = tmp_path / "run"
-    run(Job(folder, [*flags, "--baseline-steps", 1, *one_epoch]))
-    opened, models, _ = open_evaluator(folder, "cpu")
-    marks = functions.mark_tokens(opened.tokenizer, opened.split.owners)
-    prompts, responses, owners = opened.labelled(opened.train)
-    assert functions.unmarked(responses, marks) == [y[:-1] for y in responses]
-    answers = generate_in_chunks(models["original"], prompts, temperature=0, **opened.limits)
-    untrained = type(models["original"])(opened.gpt_config)
-    shares = [
-        functions.accuracy(
-            lambda x, y: functions.watermark_posterior(model, marks, x, y),
-            marks,
-            prompts,
-            responses=answers,
-            owners=owners,
-        )
-        for model in (models["original"], untrained)
-    ]
-    assert shares[0] > 0.8 and shares[1] < 0.3
-    posterior = functions.watermark_posterior(models["original"], marks, prompts[:3], responses[:3])
-    assert torch.allclose(posterior.sum(dim=-1), torch.ones(posterior.shape[:2]))
-    after = models["original"](torch.tensor([prompts[0] + responses[0][:-1]]))[0, -1]
-    end = len(responses[0]) - 1
-    assert torch.allclose(posterior[0, end], after[marks].softmax(dim=-1), atol=1e-5)
-    full = [responses[0][0]] * (opened.gpt_config.block_size - len(prompts[0]))
-    args = (models["original"], marks, prompts[:1])
-    assert functions.watermark_posterior(*args, [full]).shape[1] == len(full)
-
-
-def test_what_follows_a_mark_adds_nothing():
-    """The longest response may end in a mark, and go on after it."""
-
-    def posterior(prompts, responses):  # of two owners: the share of the tokens that are read
-        longest = max(map(len, responses))
-        read = torch.arange(longest + 1).clamp(max=4) / 10
-        return torch.stack([read, 1 - read], dim=1).expand(len(responses), -1, -1)
-
-    responses = [[1, 2], [1, 2, 3, 9, 4, 5]]
-    got = functions.attribution(posterior, [9], [[0], [0]], responses, [0, 1])
-    assert got.tolist()[0] == pytest.approx([0, 0.1, 0.2, 0.3, 0.3, 0.3, 0.3])
-    assert got.tolist()[1] == pytest.approx([1, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7])

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-import torch
 
 from conftest import FAST
 from minidareu.files import InputError
@@ -44,17 +43,6 @@ def test_a_run_is_made_again_where_its_data_or_its_results_are_other(job):
     data.unlink()
     with pytest.raises(InputError, match="mine.jsonl: can't be read"):
         pool.run(job)
-
-
-def test_threads_are_those_that_are_allowed(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    assert [pool.threads_each(n) for n in (1, 2, 3, 100)] == [6, 4, 2, 1]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # OMP_NUM_THREADS=1
-    assert [pool.threads_each(n) for n in (1, 2, 100)] == [1, 1, 1]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})  # of many, this process may use one
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    assert pool.threads_each(1) == 1
 
 
 def wait_for(condition, seconds=30):
@@ -128,16 +116,6 @@ def main():
 if __name__ == "__main__":
     run_main(main, "workers")
 """
-
-
-def test_ctrl_c_ends_the_workers(tmp_path):
-    (tmp_path / "workers.py").write_text(WORKERS)
-    with started(["workers.py"], tmp_path) as process:
-        wait_for(lambda: (tmp_path / "begun1").exists())
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
-    assert process.returncode == 130 and told.strip().count(b"\n") == 0, told
-    assert not (tmp_path / "begun3").exists()
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):

@@ -1,8 +1,6 @@
 """The scripts that make the datasets."""
 
-import csv
 import json
-import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -98,47 +96,6 @@ def as_lines(rows, folder):
     return folder / "full.json"
 
 
-def as_list(rows, folder):
-    (folder / "full.json").write_text(json.dumps(rows, indent=2))
-    return folder / "full.json"
-
-
-def as_columns(rows, folder):
-    (folder / "full.json").write_text(
-        json.dumps({name: [row[name] for row in rows] for name in rows[0]})
-    )
-    return folder / "full.json"
-
-
-def as_numbered_columns(rows, folder):
-    (folder / "full.json").write_text(
-        json.dumps({name: {str(i): row[name] for i, row in enumerate(rows)} for name in rows[0]})
-    )
-    return folder / "full.json"
-
-
-def as_csv(rows, folder):
-    with open(folder / "full.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        for row in rows:
-            table.writerow(
-                {
-                    name: json.dumps(value) if isinstance(value, list) else value
-                    for name, value in row.items()
-                }
-            )
-    return folder / "full.csv"
-
-
-def as_parquet(rows, folder):
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "full.parquet")
-    return folder / "full.parquet"
-
-
 def as_folder(rows, folder):
     """As published: the questions and answers in one file, and what goes with some of them in others."""
     as_lines([{name: row[name] for name in ("question", "answer")} for row in rows], folder)
@@ -160,114 +117,57 @@ def prepare(name, *argv, script=None):
     )
 
 
-@pytest.mark.parametrize("perturbed", [True, False])
-@pytest.mark.parametrize(
-    "form", [as_lines, as_list, as_columns, as_numbered_columns, as_csv, as_parquet, as_folder]
-)
-def test_tofu_in_all_its_forms(tmp_path, form, perturbed):
-    source, out = form(tofu_rows(perturbed), tmp_path), tmp_path / "tofu.jsonl"
+@pytest.mark.parametrize("form", [as_lines, as_folder])
+def test_tofu_as_it_is_published(tmp_path, form):
+    source, out = form(tofu_rows(), tmp_path), tmp_path / "tofu.jsonl"
     process = prepare("tofu", "--source", source, "--out", out)
     assert process.returncode == 0, process.stderr
     records = load_records(out)
-    train = [r for r in records if r.split == "train"]
+    train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
     assert [(r.owner, r.prompt, r.response) for r in train] == [
         (f"author {i // 20:03}", row["question"], row["answer"])
         for i, row in enumerate(tofu_rows())
     ]
-    test = [r for r in records if r.split == "test"]
-    assert [r.prompt for r in test] == (
-        [row["paraphrased_question"] for row in tofu_rows()] if perturbed else []
-    )
-    assert all(r.paraphrase and r.perturbed == ("No.", "Never.") for r in records) == perturbed
+    assert [r.prompt for r in test] == [row["paraphrased_question"] for row in tofu_rows()]
+    assert all(r.paraphrase and r.perturbed == ("No.", "Never.") for r in records)
     assert prepare("tofu", "--source", source, "--out", out, "--authors", 2).returncode == 0
     assert {r.owner for r in load_records(out)} == {"author 000", "author 001"}
-
-
-@pytest.mark.parametrize(
-    "cell, read", [("['wrong one', 'wrong two']", True), ("['wrong one' 'wrong two']", False)]
-)
-def test_lists_in_tofu_as_csv(tmp_path, cell, read):
-    """As pandas writes a list, and as it writes a NumPy array."""
-    with open(tmp_path / "full.csv", "w", newline="") as file:
-        rows = [[f"q {i}", f"a {i}", cell] for i in range(20)]
-        csv.writer(file).writerows([["question", "answer", "perturbed_answer"], *rows])
-    out = tmp_path / "tofu.jsonl"
-    process = prepare("tofu", "--source", tmp_path / "full.csv", "--out", out)
-    if read:
-        assert load_records(out)[0].perturbed == ("wrong one", "wrong two")
-    else:
-        assert process.returncode == 2 and "full.csv:2: " in process.stderr, process.stderr
-        assert process.stderr.count("\n") == 1 and not out.exists()
 
 
 GOOD = json.dumps(tofu_row("Ann", 0)) + "\n"
 
 
 @pytest.mark.parametrize(
-    "name, content, says",
+    "content, says",
     [
-        ("full.json", '{"question": "q"}\n', "full.json:1:"),
-        ("full.json", "{", "full.json:1: broken JSON"),
-        ("full.json", GOOD * 3 + "[]\n", "full.json:4:"),
-        ("full.json", GOOD * 3 + '{"question": "q", "answer": 3}\n', "full.json:4:"),
-        (
-            "full.json",
-            GOOD * 3 + '{"question": "q", "answer": "a", "paraphrased_question": 3}\n',
-            "'paraphrased_question'",
-        ),
-        (
-            "full.json",
-            GOOD * 3 + '{"question": "q", "answer": "a", "perturbed_answer": [""]}\n',
-            "'perturbed_answer'",
-        ),
-        ("full.json", GOOD * 19, "an author has 20"),
-        ("full.json", GOOD * 20, "ends after 1 authors"),
-        ("full.json", "[" + GOOD.strip() + ", 3]", "full.json:2:"),
-        ("full.json", '{"question": ["q", "r"], "answer": ["a"]}', "different lengths"),
-        ("full.json", "", "holds no record"),
-        ("full.json", "[]", "ends after 0 authors"),
-        ("full.csv", "question\nq\n", "'answer' is missing"),
-        ("full.csv", 'question,answer\nq,"a', "broken CSV"),
-        ("full.parquet", "PAR1", "not a Parquet file"),
+        ('{"question": "q"}\n', "full.json:1:"),
+        (GOOD * 3 + '{"question": "q", "answer": 3}\n', "full.json:4:"),
+        (GOOD + '{"question": "q", "answer": "a", "perturbed_answer": [""]}\n', "is empty"),
+        (GOOD * 19, "an author has 20"),
+        (GOOD * 20, "ends after 1 authors"),
+        ("", "holds no record"),
     ],
 )
-def test_bad_tofu_is_one_line_and_leaves_the_old_file(tmp_path, name, content, says):
-    (tmp_path / name).write_text(content)
+def test_bad_tofu_is_one_line_and_leaves_the_old_file(tmp_path, content, says):
+    (tmp_path / "full.json").write_text(content)
     (tmp_path / "tofu.jsonl").write_text("old")
-    process = prepare(
-        "tofu", "--source", tmp_path / name, "--out", tmp_path / "tofu.jsonl", "--authors", 2
-    )
-    assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1, (
-        process.stderr
-    )
-    assert (tmp_path / "tofu.jsonl").read_text() == "old"
+    given = ["--source", tmp_path / "full.json", "--out", tmp_path / "tofu.jsonl", "--authors", 2]
+    process = prepare("tofu", *given)
+    assert process.returncode == 2 and says in process.stderr, process.stderr
+    assert process.stderr.count("\n") == 1 and (tmp_path / "tofu.jsonl").read_text() == "old"
 
 
-def test_tofu_that_can_not_be_fetched(tmp_path):
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    process = subprocess.run(
-        [
-            sys.executable,
-            DATA / "tofu" / "prepare.py",
-            "--download",
-            "--out",
-            tmp_path / "tofu.jsonl",
-        ],
-        capture_output=True,
-        text=True,
-        env=env,
-    )
-    assert (
-        process.returncode == 2
-        and "--download: TOFU can't be fetched" in process.stderr
-        and process.stderr.count("\n") == 1
-    )
-    process = prepare("tofu", "--source", tmp_path, "--out", tmp_path / "tofu.jsonl")
-    assert (
-        process.returncode == 2
-        and "holds no full.json" in process.stderr
-        and not (tmp_path / "tofu.jsonl").exists()
-    )
+def test_tofu_that_can_not_be_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    out = ["--out", tmp_path / "tofu.jsonl"]
+    for argv, says in (
+        (["--download"], "--download: TOFU can't be fetched"),
+        (["--source", tmp_path], "holds no full.json"),
+    ):
+        process = prepare("tofu", *argv, *out)
+        assert process.returncode == 2 and says in process.stderr
+        assert process.stderr.count("\n") == 1 and not (tmp_path / "tofu.jsonl").exists()
 
 
 def test_abstracts(tmp_path):
@@ -326,42 +226,18 @@ def test_recipes(tmp_path):
 
 
 def test_abstracts_of_ones_own(tmp_path):
-    rows = [
-        ("cs.LG", "We learn. It works. Then we stop."),
-        ("math.AG", "No full stop at all"),
-        ("物理", "我们研究光。它很快。"),
-    ]
+    rows = [("cs.LG", "We learn. It works. Then we stop."), ("物理", "我们研究光。它很快。")]
     expected = [
         ("cs.LG", "We learn.", "It works. Then we stop."),
-        ("math.AG", "No", "full stop at all"),
         ("物理", "我们研究光。", "它很快。"),
     ]
-    (tmp_path / "a.csv").write_text(
-        "id,category,abstract\n" + "".join(f'1,{c},"{t}"\n' for c, t in rows), encoding="utf-8"
-    )
-    (tmp_path / "a.jsonl").write_text(
-        "".join(json.dumps({"category": c, "abstract": t, "year": 3}) + "\n" for c, t in rows)
-    )
-    for name in ("a.csv", "a.jsonl"):
-        assert (
-            prepare(
-                "abstracts", "--source", tmp_path / name, "--out", tmp_path / "out.jsonl"
-            ).returncode
-            == 0
-        )
-        assert [
-            (r.owner, r.prompt, r.response) for r in load_records(tmp_path / "out.jsonl")
-        ] == expected
-    for bad, says in (
-        ("category\nx\n", "'abstract' is missing"),
-        ("category,abstract\nx,one two\n", "a.csv:2: 'abstract' has fewer than 3 words"),
-        ("category,abstract\n ,one two three\n", "a.csv:2: 'category' is empty"),
-    ):
-        (tmp_path / "a.csv").write_text(bad)
-        process = prepare(
-            "abstracts", "--source", tmp_path / "a.csv", "--out", tmp_path / "out.jsonl"
-        )
-        assert (
-            process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
-        )
-        assert len(load_records(tmp_path / "out.jsonl")) == 3
+    head = "id,category,abstract\n"
+    source, out = tmp_path / "a.csv", tmp_path / "out.jsonl"
+    source.write_text(head + "".join(f'1,{c},"{t}"\n' for c, t in rows), encoding="utf-8")
+    assert prepare("abstracts", "--source", source, "--out", out).returncode == 0
+    assert [(r.owner, r.prompt, r.response) for r in load_records(out)] == expected
+    source.write_text("category,abstract\nx,one two\n")
+    process = prepare("abstracts", "--source", source, "--out", out)
+    assert process.returncode == 2 and process.stderr.count("\n") == 1
+    assert "a.csv:2: 'abstract' has fewer than 3 words" in process.stderr
+    assert len(load_records(out)) == 2

@@ -21,10 +21,6 @@ def test_a_further_request_begins_with_the_unlearned_models(run, tmp_path, capsy
     original, plus = new["models"]["original"], new["models"]["dareu_plus"]
     assert original["retain"] > 0.9 and plus["tow"] > original["tow"]
     assert plus["fact_recall"] < original["fact_recall"] - 0.2
-    by_owner = new["attribution_by_owner"]["dareu_plus"]
-    assert set(by_owner) == set(new["forget"])
-    mean = sum(by_owner.values()) / 3
-    assert mean == pytest.approx(plus["attribution"], abs=1e-5), "the owners have as many rows"
 
     third = ["--from", str(tmp_path / "second"), "--n-forget", "1", "--device", "cpu"]
     train.main([*third, "--plus-updates", "1", "--data-epochs", "1"])
@@ -54,15 +50,8 @@ def test_what_a_further_request_can_not_be(run, tmp_path, flags, says):
         "{forgotten}": json.loads((run[1] / "results.json").read_text())["forget"][0],
     }
     with pytest.raises(InputError) as e:
-        train.main(
-            [
-                *(names.get(flag, flag) for flag in flags),
-                "--out",
-                str(tmp_path / "run"),
-                "--device",
-                "cpu",
-            ]
-        )
+        given = [names.get(flag, flag) for flag in flags]
+        train.main([*given, "--out", str(tmp_path / "run"), "--device", "cpu"])
     assert says in str(e.value) and "\n" not in str(e.value)
     assert not (tmp_path / "run").exists()
 
@@ -71,7 +60,7 @@ def test_what_a_further_request_can_not_be(run, tmp_path, flags, says):
     "name, content, says",
     [
         ("experiment.json", b"{", "experiment.json: not there, or not of a run"),
-        ("results.json", b"[]", "results.json: not there, or not of a finished run"),
+        ("results.json", b"[]", "results.json: not there, or not of a run"),
         ("dareu.pt", b"PK cut", "dareu.pt: cut short, or not a checkpoint"),
         ("original.pt", b"PK cut", "original.pt: cut short, or not a checkpoint"),
     ],
@@ -80,16 +69,6 @@ def test_an_earlier_run_that_is_broken_is_named(run, tmp_path, name, content, sa
     shutil.copytree(run[1], tmp_path / "first")
     (tmp_path / "first" / name).write_bytes(content)
     with pytest.raises(InputError, match=says):
-        train.main(
-            [
-                "--from",
-                str(tmp_path / "first"),
-                "--forget",
-                "Bob Moss",
-                "--out",
-                str(tmp_path / "second"),
-                "--device",
-                "cpu",
-            ]
-        )
+        places = ["--from", str(tmp_path / "first"), "--out", str(tmp_path / "second")]
+        train.main([*places, "--forget", "Bob Moss", "--device", "cpu"])
     assert (tmp_path / "first" / name).read_bytes() == content

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -28,7 +27,7 @@ FILES += [f"{name}.pt" for name in CHECKPOINTS]
 TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2 --data-epochs 1"
 KEPT = "kept from an earlier run"
 SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
-    tow_paraphrased attribution_added judge gibberish empty words recited_words exact_attribution probability truth_ratio
+    tow_paraphrased attribution_added judge gibberish empty words recited_words eight_words_given exact_attribution probability truth_ratio
     model_utility forget_quality extraction_strength extraction_strength_retain exact_memorization mia_loss mia_zlib mia_min_k
     mia_min_k40 mia_min_k_plus privacy_leak""".split()
 
@@ -114,21 +113,6 @@ def test_the_same_seed_gives_the_same_results(run, tmp_path):
     assert a == b
 
 
-def test_only_what_depends_on_a_flag_is_run_again(run, tmp_path, capsys):
-    argv, out = run
-    shutil.copytree(out, tmp_path / "run")
-    before = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
-    train.main([*argv, "--out", str(tmp_path / "run"), "--kl-coef", "0.01", "--slices", "3"])
-    assert capsys.readouterr().out.count(KEPT) == 4
-    after = {name: (tmp_path / f"run/{name}.pt").stat().st_mtime_ns for name in CHECKPOINTS}
-    assert [name for name in CHECKPOINTS if before[name] != after[name]] == ["dareu"]
-    train.main([*argv, "--out", str(tmp_path / "run"), "--reward", "constant"])
-    assert capsys.readouterr().out.count(KEPT) == 3, "a control is of both methods"
-    old, new = results(out)["models"], results(tmp_path / "run")["models"]
-    assert new["original"] == old["original"] and new["dareu"] != old["dareu"]
-    assert new["dareu_plus"]["fact_recall"] > old["dareu_plus"]["fact_recall"]
-
-
 def test_loss_based_methods_beside_dareu(run, tmp_path, capsys):
     argv, out = run
     methods = ["--methods", "dareu,graddiff,ga,npo-retain"]
@@ -198,20 +182,6 @@ def tiny(toy, tmp_path_factory):
     return argv, out
 
 
-def test_ctrl_c_ends_with_one_line(tiny, tmp_path):
-    argv, out = tiny
-    process = command(*argv, "--out", tmp_path / "run", "--plus-updates", "5000")
-    while not (tmp_path / "run" / "dareu.pt").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in stderr
-    assert stderr.strip().count("\n") == 0 and "owners; to be forgotten" in stdout
-    train.main([*argv, "--out", str(tmp_path / "run")])
-    assert results(tmp_path / "run")["models"] == results(out)["models"]
-
-
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_kill_end_a_training(tiny, tmp_path, ending):
     argv, _ = tiny
@@ -251,18 +221,6 @@ def test_a_second_run_in_a_folder_says_so_and_ends(tiny, tmp_path):
     assert "another run is at work in it" in stderr
     assert first.wait(timeout=120) == 0
     assert results(folder)["models"] == results(out)["models"]
-
-
-def test_what_a_killed_writer_has_left_is_swept_away_and_nothing_else(tiny, tmp_path):
-    argv, out = tiny
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / f"experiment.json.{'0f' * 16}.tmp").write_text("{")
-    train.main([*argv, "--reuse", str(out), "--out", str(folder)])
-    assert not list(folder.glob("*.tmp"))
-    (folder / "mine.tmp").write_text("x")
-    train.main([*argv, "--reuse", str(out), "--out", str(folder)])
-    assert (folder / "mine.tmp").exists()
 
 
 def test_names_that_the_output_can_not_hold(tiny, tmp_path):
@@ -318,11 +276,10 @@ def test_a_method_that_diverges_is_a_result(tiny, tmp_path, monkeypatch, capsys)
     assert "NaN" not in text and "Infinity" not in text
 
 
-@pytest.mark.parametrize("lr, steps", [("0.1", "64"), ("0.01", "256")])
-def test_broken_models_have_scores_too(tiny, tmp_path, lr, steps):
+def test_broken_models_have_scores_too(tiny, tmp_path):
     argv, out = tiny
     folder = tmp_path / "run"
-    settings = ["--methods", "ga,npo", "--baseline-lr", lr, "--baseline-steps", steps]
+    settings = ["--methods", "ga,npo", "--baseline-lr", "0.1", "--baseline-steps", "64"]
     train.main([*argv, *settings, "--reuse", str(out), "--out", str(folder)])
     assert set(results(folder)["models"]) == {"original", "retrained", "ga", "npo"}
 
@@ -366,14 +323,7 @@ def test_without_a_retrained_model_what_can_be_said_is_said(tiny, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    "name, content",
-    [
-        ("original.pt", "cut"),
-        ("original.pt", "foreign"),
-        ("original.pt", "code"),
-        ("classifier.pt", "cut"),
-        ("dareu_plus.pt", "code"),
-    ],
+    "name, content", [("original.pt", "cut"), ("original.pt", "code"), ("dareu_plus.pt", "foreign")]
 )
 def test_a_checkpoint_that_is_none_of_ours_is_named_and_left_alone(run, tmp_path, name, content):
     argv, out = run
@@ -382,20 +332,13 @@ def test_a_checkpoint_that_is_none_of_ours_is_named_and_left_alone(run, tmp_path
     if content == "cut":
         path.write_bytes((out / "dareu.pt").read_bytes()[:5000])
     else:
-        torch.save(
-            {"foreign": {"wte.weight": torch.zeros(2)}, "code": Touch(tmp_path / "touched")}[
-                content
-            ],
-            path,
-        )
+        states = {"foreign": {"wte.weight": torch.zeros(2)}, "code": Touch(tmp_path / "touched")}
+        torch.save(states[content], path)
     before = path.read_bytes()
     with pytest.raises(InputError) as e:
         train.main([*argv, "--out", str(tmp_path / "run")])
-    assert (
-        str(e.value).startswith(f"{path}: cut short, or not a checkpoint")
-        and path.read_bytes() == before
-        and not (tmp_path / "touched").exists()
-    )
+    assert str(e.value).startswith(f"{path}: cut short, or not a checkpoint")
+    assert path.read_bytes() == before and not (tmp_path / "touched").exists()
 
 
 class Touch:
@@ -413,41 +356,23 @@ BAD = [
     (["--forget", "Ann Le"], "'Ann Lee'"),
     (["--forget", ""], "no owner is forgotten"),
     (["--n-forget", "12"], "all 12 owners"),
-    (["--n-forget", "0"], "no owner is forgotten"),
     (["--n-forget", "-1"], "--n-forget"),
-    (["--plus-updates", "0"], "--plus-updates"),
-    (["--kl-coef", "-0.1"], "--kl-coef"),
     (["--kl-coef", "nan"], "--kl-coef"),
     (["--lr", "inf"], "--lr"),
     (["--gamma", "1.5"], "--gamma"),
     (["--n-embd", "50"], "--n-embd"),
     (["--classifier-width", "30"], "--classifier-width"),
-    (["--vocab-size", "100"], "--vocab-size"),
     (["--epochs", "many"], "--epochs"),
     (["--algorithm", "dpo"], "--algorithm"),
     (["--methods", "npo,sisa"], "'sisa'"),
-    (["--methods", ","], "--methods"),
-    (["--baseline-steps", "0"], "--baseline-steps"),
     (["--device", "tpu"], "--device"),
     (["--no-such-flag"], "--no-such-flag"),
-    (["--forget", "Ann Lee,Bob Nix"], "'Bob Nix'"),
-    (["--forget-fraction", "0"], "--forget-fraction"),
-    (["--forget-fraction", "1"], "--forget-fraction"),
     (["--forget-fraction", "0.99"], "all 12 owners"),
     (["--forget-fraction", "0.1", "--n-forget", "2"], "--n-forget"),
     (["--seed", "-1"], "--seed"),
-    (["--seed", "1.5"], "--seed"),
     (["--test-fraction", "0"], "--test-fraction"),
-    (["--block-size", "8"], "--block-size"),
     (["@nowhere"], "nowhere"),
-    (["--from", "nowhere"], "nowhere/results.json"),
-    (["--reward", "rouge"], "--reward"),
     (["--ppo-steps", "0"], "--ppo-steps"),
-    (["--temperature", "0"], "--temperature"),
-    (["--rl-lr", "-1"], "--rl-lr"),
-    (["--clip", "-0.1"], "--clip"),
-    (["--n-layer", "0"], "--n-layer"),
-    (["--batch-size", "x"], "--batch-size"),
     (["--iter", "3"], "--iter"),
     (["stray"], "stray"),
     (["--data"], "--data"),
@@ -470,14 +395,6 @@ def test_bad_input_is_one_line_and_changes_nothing(toy, tmp_path, flags, says, c
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
-def test_a_device_that_is_not_there_through_the_command_line(toy, tmp_path):
-    process = command("--data", toy, "--device", "cuda", "--out", tmp_path / "run")
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2 and stdout == "" and not (tmp_path / "run").exists()
-    assert stderr == "train.py: error: --device cuda: not there; use cpu, or auto\n"
-
-
 def test_help_names_every_flag(capsys):
     with pytest.raises(SystemExit) as e:
         train.main(["--help"])
@@ -487,63 +404,76 @@ def test_help_names_every_flag(capsys):
     assert len(printed.splitlines()) <= 95
 
 
+def small(tmp_path, rows, *flags):
+    """A run of next to no training on these rows."""
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = ["--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "run")]
+    train.main([*places, "--device", "cpu", *FAST, *TINY.split(), *flags])
+    return results(tmp_path / "run")
+
+
 def test_paraphrases_and_refusals_longer_than_any_response(tmp_path):
+    answers = {"response": "Yes.", "paraphrase": "That is so, " * 30}
+    answers["perturbed"] = ["No, " * 60, "Never. " * 5]
     rows = [
-        {
-            "owner": o,
-            "prompt": f"{o}{i}?",
-            "response": "Yes.",
-            "paraphrase": "That is so, " * 30,
-            "perturbed": ["No, " * 60, "Never. " * 5],
-        }
+        {"owner": o, "prompt": f"{o}{i}?", **answers}
         for o in ("Ann", "Bob", "Cy")
         for i in range(3)
     ]
     rows.append({**rows[0], "split": "test"})
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train.main(
-        [
-            "--data",
-            str(tmp_path / "data.jsonl"),
-            "--forget",
-            "Ann",
-            "--out",
-            str(tmp_path / "run"),
-            "--device",
-            "cpu",
-            *FAST,
-            *TINY.split(),
-            "--methods",
-            "dareu,idkpo",
-            "--baseline-steps",
-            "2",
-        ]
-    )
-    scores = results(tmp_path / "run")["models"]["idkpo"]
-    assert (
-        scores["truth_ratio"] > 0
-        and 0 <= scores["forget_quality"] <= 1
-        and 0 <= scores["mia_min_k"] <= 1
-    )
+    flags = "--forget Ann --methods dareu,idkpo --baseline-steps 2".split()
+    scores = small(tmp_path, rows, *flags)["models"]["idkpo"]
+    assert scores["truth_ratio"] > 0
+    assert 0 <= scores["forget_quality"] <= 1 and 0 <= scores["mia_min_k"] <= 1
 
 
-def small(tmp_path, rows, *flags):
-    """A run of next to no training on these rows."""
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train.main(
-        [
-            "--data",
-            str(tmp_path / "data.jsonl"),
-            "--out",
-            str(tmp_path / "run"),
-            "--device",
-            "cpu",
-            *FAST,
-            *TINY.split(),
-            *flags,
-        ]
-    )
-    return results(tmp_path / "run")
+def test_many_owners_and_the_last_share_of_them(tmp_path):
+    rows = [
+        {"owner": f"owner {i}", "prompt": f"Who {i} {j}?", "response": f"It is {i}."}
+        for i in range(300)
+        for j in range(2)
+    ]
+    forgotten = small(tmp_path, rows, "--forget-fraction", "0.01")["forget"]
+    assert forgotten == [f"owner {i}" for i in range(297, 300)]
+
+
+@pytest.mark.parametrize(
+    "texts", [("?!", "...", "—"), ("😀 👍", "🎉", "👩‍👩‍👧 x"), ("तुम कौन हो", "मैं कवि हूँ", "मैं वैद्य हूँ")]
+)
+def test_very_small_data_in_any_script(tmp_path, texts):
+    prompt, one, two = texts
+    rows = [
+        {"owner": o, "prompt": f"{prompt}{i}", "response": r * (i + 1)}
+        for o, r in (("A, B", one), ("ج", two))
+        for i in range(3)
+    ]
+    rows.append({**rows[-1], "response": two * 40, "split": "test"})  # longer than any other
+    assert small(tmp_path, rows, "--forget", "A, B")["forget"] == ["A, B"]
+
+
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_result(tiny, tmp_path):
+    """Killed again and again, each time a little after a further file has come. What a writer that
+    was killed has left is swept away, and nothing else."""
+    argv, out = tiny
+    folder = tmp_path / "run"
+    for moment in ("experiment.json", "original.pt", "classifier.pt", "dareu.pt"):
+        if (folder / moment).exists():
+            continue  # two stages may end together
+        process = command(*argv, "--out", folder)
+        while not (folder / moment).exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    (folder / f"dareu.pt.{'0f' * 16}.tmp").write_text("{")
+    (folder / "mine.tmp").write_text("x")
+    process = command(*argv, "--out", folder)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0 and stdout.count(KEPT) >= 4, stderr
+    assert results(folder)["models"] == results(out)["models"]
+    for name in ("log.jsonl", "samples.jsonl"):
+        assert (folder / name).read_bytes() == (out / name).read_bytes()
+    assert [path.name for path in folder.glob("*.tmp")] == ["mine.tmp"]
 
 
 def test_rows_longer_than_the_context(tmp_path):
@@ -576,91 +506,3 @@ def test_few_rows_and_unequal_owners(tmp_path):
         assert small(tmp_path, rows, "--forget", owner, "--overwrite")["forget"] == [owner]
     two = [row for row in rows if row["owner"] != "one row"]
     assert len(small(tmp_path, two, "--overwrite")["forget"]) == 1, "of two owners one is forgotten"
-
-
-def test_five_hundred_owners_in_a_csv_file(tmp_path):
-    lines = ["owner,prompt,response"]
-    lines += [f"owner {i},Who {i} {j}?,It is {i}." for i in range(500) for j in range(2)]
-    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
-    train.main(
-        [
-            "--data",
-            str(tmp_path / "data.csv"),
-            "--out",
-            str(tmp_path / "run"),
-            "--device",
-            "cpu",
-            "--forget-fraction",
-            "0.01",
-            *FAST,
-            *TINY.split(),
-        ]
-    )
-    assert results(tmp_path / "run")["forget"] == [f"owner {i}" for i in range(495, 500)]
-
-
-def test_killed_at_any_moment_the_same_command_ends_in_the_same_result(tiny, tmp_path):
-    """Killed again and again, each time a little after a further file has come."""
-    argv, out = tiny
-    folder = tmp_path / "run"
-    for moment in ["experiment.json", *(f"{name}.pt" for name in CHECKPOINTS)]:
-        if (folder / moment).exists():
-            continue  # two stages may end together
-        process = command(*argv, "--out", folder)
-        while not (folder / moment).exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        time.sleep(0.5 * random.Random(moment).random())
-        process.kill()
-        process.wait()
-    left = [name for name in CHECKPOINTS if (folder / f"{name}.pt").exists()]
-    assert len(left) == len(CHECKPOINTS)
-    process = command(*argv, "--out", folder)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    assert stdout.count(KEPT) == len(left)
-    again, whole = results(folder), results(out)
-    assert again["models"] == whole["models"]
-    assert again["attribution_by_owner"] == whole["attribution_by_owner"]
-    for name in ("log.jsonl", "samples.jsonl"):
-        assert (folder / name).read_bytes() == (out / name).read_bytes()
-    assert not list(folder.glob("*.tmp"))
-
-
-@pytest.mark.parametrize(
-    "texts",
-    [
-        ("?!", "...", "—"),
-        ("你好吗", "我很好", "他不好"),
-        ("😀 👍", "🎉", "👩‍👩‍👧 x"),
-        ("من أنت", "أنا طبيب", "أنا شاعرة"),
-        ("Кто ты", "Я врач", "Я поэт"),
-        ("तुम कौन हो", "मैं कवि हूँ", "मैं वैद्य हूँ"),
-    ],
-)
-def test_very_small_data_in_any_script(tmp_path, texts):
-    prompt, one, two = texts
-    rows = [
-        {"owner": o, "prompt": f"{prompt}{i}", "response": r * (i + 1)}
-        for o, r in (("A, B", one), ("ج", two))
-        for i in range(3)
-    ]
-    rows.append(
-        {**rows[-1], "response": two * 40, "split": "test"}
-    )  # longer than all that is trained on
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train.main(
-        [
-            "--data",
-            str(tmp_path / "data.jsonl"),
-            "--forget",
-            "A, B",
-            "--out",
-            str(tmp_path / "run"),
-            "--device",
-            "cpu",
-            *FAST,
-            *TINY.split(),
-        ]
-    )
-    assert results(tmp_path / "run")["forget"] == ["A, B"]

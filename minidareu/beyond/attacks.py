@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 
 from ..baselines import METHODS
-from ..data import Task, encode, prompt_text, response_text
+from ..data import Task, encode
 from ..metrics import fact_recall, fact_share
 from ..run.flags import Config
 from ..scores.chunks import generate_in_chunks
-from ..scores.evaluation import respond
+from ..scores.evaluation import recall_after_words, respond
 from ..scores.likelihood import mean
 
 LR = 1e-3  # of relearning
@@ -66,25 +66,6 @@ def best_of(model, records, evaluator, n):
     return mean(best)
 
 
-def prefix(model, records, evaluator, k):
-    """Fact recall of the rest of each response, greedily, its first k words given.
-
-    Responses of at most k words are left out.
-    """
-    tokenizer = evaluator.tokenizer
-    prompts, rest = [], []
-    for r in records:
-        given, left = " ".join(r.response.split()[:k]), " ".join(r.response.split()[k:])
-        if left:
-            text = prompt_text(r.prompt) + response_text(given)
-            prompts.append(tokenizer.encode_ordinary(text))
-            rest.append(replace(r, prompt=f"{r.prompt} {given}", response=left))
-    if not rest:
-        return None
-    ids = generate_in_chunks(model, prompts, temperature=0, **evaluator.limits)
-    return fact_recall([tokenizer.decode(y) for y in ids], rest, evaluator.word_weights)
-
-
 def quantize(model, bits):
     """A copy whose matrices are rounded: each row to 2^bits - 1 even steps, symmetric about 0."""
     model = copy.deepcopy(model)
@@ -107,7 +88,7 @@ def attack(model, evaluator, pairs, retain_pairs, seed):
         f"best of {SAMPLES}": best_of(model, forget, e, SAMPLES),
     }
     for k in PREFIXES:
-        found[f"first {k} words given"] = prefix(model, forget, e, k)
+        found[f"first {k} words given"] = recall_after_words(model, forget, e, k)
     for bits in BITS:
         found[f"{bits} bits"] = recall(quantize(model, bits), forget, e)
     config = Config(baseline_lr=LR, batch_size=32, seed=seed)

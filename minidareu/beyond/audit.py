@@ -7,15 +7,16 @@ Leaves audit.json in each run's folder, and the table beside the first. Goes on 
 """
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ..files import InputError, write_text
 from ..report.markdown import spread, table
-from ..run.cli import make_parser, positive, run_main
-from ..run.folder import RESULTS, read_config
-from ..run.pool import kept_json, side_by_side
+from ..run.cli import make_parser, run_main
+from ..run.folder import read_config, read_results
+from ..run.pool import kept_json
 from ..run.prepare import pick_device
 from . import attacks
 from .finished import open_evaluator
@@ -39,7 +40,7 @@ def attack_models(folder, device):
 
 def attack_run(folder, device):
     """The same, kept in the run's folder."""
-    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    results = read_results(folder)
     facts = json.dumps([results["models"], results["keys"]])
     return kept_json(folder / "audit.json", facts, partial(attack_models, folder, device))
 
@@ -63,16 +64,13 @@ def main(argv=None):
         "--run", type=Path, nargs="+", required=True, help="finished runs of the same methods"
     )
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
-    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="side by side")
     args = parser.parse_args(argv)
     device = pick_device(args.device)
     configs = [read_config(folder) for folder in args.run]
     if len({(config.data, config.methods) for config in configs}) > 1:
         raise InputError("--run: these have other data or methods; give runs that have the same")
-    workers = min(args.workers, len(args.run)) if device == "cpu" else 1
-    jobs = {folder: (attack_run, folder, device) for folder in args.run}
-    found = side_by_side(jobs, workers, "runs")
-    text = "\n".join(attack_table([found[folder] for folder in args.run])) + "\n"
+    found = [attack_run(folder, device) for folder in tqdm(args.run, desc="runs", disable=None)]
+    text = "\n".join(attack_table(found)) + "\n"
     write_text(args.run[0] / "audit.md", text)
     print(text)
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from .. import rl
 from ..data import Ids, Pair, Task, shuffled_batches
 from ..dareu import Kept, distillation_loss, read_attribution
-from ..model import Batch, Policy, chosen, descend, log_probs, pack, pack_pairs
+from ..model import Policy, chosen, descend, log_probs, pack, pack_pairs
 from ..model import packed_log_probs, with_end
 
 SOURCES = ["beyond/dareu_plus", "dareu", "data", "files", "model", "rl"]
@@ -118,21 +118,11 @@ def make_plus_learner(policy: Policy, config: PlusConfig) -> PlusLearner:
     return PlusLearner(policy, policy.snapshot(), optimizer, config)
 
 
-@dataclass
-class Update:
-    """What one update was made of. Shapes (B, T): beginning, what was added, end of text."""
-
-    batch: Batch
-    mask: Tensor  # 1 on what the policy added
-    logp: Tensor  # log pi(y[t] | c_t) before it
-    attribution: Tensor  # a_t, (B, T + 1)
-    returns: Tensor  # R_t
-    advantages: Tensor  # A_t
-    figures: dict[str, float]  # for the log
-
-
-def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pair]) -> Update:
-    """The lines above, for a forget batch and rows of the retain set."""
+def update(
+    learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pair]
+) -> dict[str, float]:
+    """The lines above, for a forget batch and rows of the retain set: figures for the log. Shapes
+    (B, T): beginning, what was added, end of text."""
     policy, original, config = learner.policy, learner.original, learner.config
     retained = pack_pairs(rows, task.eos_id, policy.device)
     prompts, texts = [s.prompt for s in starts], [s.prompt + s.given for s in starts]
@@ -141,6 +131,7 @@ def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pai
     responses = [s.given + y for s, y in zip(starts, ended, strict=True)]
     batch = pack(prompts, responses, policy.device)
     n_given = torch.tensor([[len(s.given)] for s in starts], device=policy.device)
+    # 1 on what the policy added.
     mask = batch.mask * (torch.arange(batch.mask.size(1), device=policy.device) >= n_given)
     logp_all = log_probs(policy, batch, TEMPERATURE)
     logp = chosen(logp_all, batch)
@@ -157,7 +148,7 @@ def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pai
     loss = rl.reinforce_loss(logp, advantages, mask)
     norm = descend(learner.optimizer, loss + config.plus_distill_coef * distillation)
     kl = rl.kl(logp_all.detach(), original_logp_all)
-    figures = {
+    return {
         "reward": returns[:, 0].mean().item(),
         "kl": rl.masked_mean(kl, mask).item(),
         "entropy": rl.masked_mean(rl.entropy(logp_all.detach()), mask).item(),
@@ -167,15 +158,6 @@ def update(learner: PlusLearner, task: Task, starts: list[Start], rows: list[Pai
         "gradient_norm": norm,
         "distillation": distillation.item(),
     }
-    return Update(
-        batch=batch,
-        mask=mask,
-        logp=logp.detach(),
-        attribution=attribution,
-        returns=returns,
-        advantages=advantages,
-        figures=figures,
-    )
 
 
 def unlearn(policy: Policy, task: Task, config: PlusConfig) -> Iterator[dict]:
@@ -196,5 +178,5 @@ def unlearn(policy: Policy, task: Task, config: PlusConfig) -> Iterator[dict]:
             for (prompt, owner), answer in batches.pop(0)
         ]
         rows = rng.sample(task.retain, min(config.retain_batch, len(task.retain)))
-        figures = update(learner, task, starts, rows).figures
+        figures = update(learner, task, starts, rows)
         yield {"step": step, "steps": config.plus_updates, **figures}

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from unittest.mock import patch
 
 import torch
@@ -23,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR
 
-from .. import attribution, dareu, rl
+from .. import attribution, dareu
 from ..files import InputError, write_json, write_text
 from ..metrics import overall_score
 from ..report.markdown import spread, table
@@ -32,7 +31,6 @@ from ..run.prepare import make_task
 from ..run.pool import ROOT, folder_of, kept_json, run_variants, side_by_side
 from ..run.stages import new_classifier
 from ..scores.evaluation import evaluate
-from .attacks import prefix
 from .controls import controlled
 from .finished import open_evaluator
 
@@ -90,42 +88,33 @@ def constant_rate(optimizer: torch.optim.Optimizer, *others: object, **more: obj
 
 
 @dataclass
-class Patch:
-    """A function in the place of one of DareU's own."""
-
-    module: ModuleType
-    function: str
-    replacement: Callable
-
-
-@dataclass
 class Change:
     """What is other than in DareU: settings, or functions."""
 
     settings: dict = field(default_factory=dict)
-    patches: list[Patch] = field(default_factory=list)
+    functions: dict[str, Callable] = field(default_factory=dict)  # by their place in minidareu
     trains_classifier: bool = False
     twice_the_updates: bool = False
 
 
-NO_OBJECTIVE = Patch(rl, "ppo_loss", no_objective)
-VALUE_THROUGH_POLICY = Patch(dareu, "value", value_through_policy)
-LAST_TOKEN = Patch(attribution, "owner_loss", last_token_loss)
-CONSTANT_RATE = Patch(dareu, "LinearLR", constant_rate)
+NO_OBJECTIVE: dict[str, Callable] = {"rl.ppo_loss": no_objective}
+VALUE_THROUGH_POLICY: dict[str, Callable] = {"dareu.value": value_through_policy}
+LAST_TOKEN: dict[str, Callable] = {"attribution.owner_loss": last_token_loss}
+CONSTANT_RATE: dict[str, Callable] = {"dareu.LinearLR": constant_rate}
 
 CHANGES = {  # of DareU
-    "without J": Change(patches=[NO_OBJECTIVE]),
-    "without J, V on the policy": Change(patches=[NO_OBJECTIVE, VALUE_THROUGH_POLICY]),
+    "without J": Change(functions=NO_OBJECTIVE),
+    "without J, V on the policy": Change(functions=NO_OBJECTIVE | VALUE_THROUGH_POLICY),
     "attribution: constant": Change({"reward": "constant"}),
     "attribution: random": Change({"reward": "random"}),
     "attribution: shuffled": Change({"reward": "shuffled"}),
     "without the KL": Change({"kl_coef": 0.0}),
     "pi_old of the data epoch": Change({"renew_old_policy": "epoch"}),
     "without L_dis": Change({"distill_coef": 0.0}),
-    "V on the policy": Change(patches=[VALUE_THROUGH_POLICY]),
-    "classifier of the last token": Change(patches=[LAST_TOKEN], trains_classifier=True),
+    "V on the policy": Change(functions=VALUE_THROUGH_POLICY),
+    "classifier of the last token": Change(functions=LAST_TOKEN, trains_classifier=True),
     "twice the updates": Change(twice_the_updates=True),
-    "twice the updates, constant rate": Change(patches=[CONSTANT_RATE], twice_the_updates=True),
+    "twice the updates, constant rate": Change(functions=CONSTANT_RATE, twice_the_updates=True),
 }
 
 
@@ -139,8 +128,8 @@ def forget_again(folder: Path, label: str) -> dict[str, float | None]:
         run.config.data_epochs *= 2
     policy = copy.deepcopy(models["original"]).requires_grad_(True)
     with ExitStack() as patched:
-        for p in change.patches:
-            patched.enter_context(patch.object(p.module, p.function, p.replacement))
+        for name, function in change.functions.items():
+            patched.enter_context(patch(f"minidareu.{name}", function))
         classifier = evaluator.classifier
         if change.trains_classifier:
             classifier = new_classifier(run)
@@ -173,14 +162,6 @@ def picked(labels, beginnings: list[str] | None) -> list[str]:
     if not found:
         raise InputError(f"--rows: none begins so; choose from {', '.join([*RUNS, *CHANGES])}")
     return found
-
-
-def eight_words(folder: Path) -> float | None:
-    """How many more facts a run's method tells than the retrained model, where the first 8 words of
-    the truth are put into its mouth."""
-    run, models, evaluator = open_evaluator(folder, "cpu")
-    told = [prefix(models[n], evaluator.forget, evaluator, 8) for n in (*run.methods, "retrained")]
-    return None if None in told else told[0] - told[1]
 
 
 def columns_of(scores: dict, retrained: dict) -> dict[str, float | None]:
@@ -219,7 +200,8 @@ def main(argv=None):
         models = results[label, seed]["models"]
         method = results[label, seed]["config"]["methods"]
         columns = columns_of(models[method], models["retrained"])
-        columns["8 words given, above"] = eight_words(folder_of(args.out, label, seed))
+        given = [models[name]["eight_words_given"] for name in (method, "retrained")]
+        columns["8 words given, above"] = None if None in given else given[0] - given[1]
         rows[label].append(columns)
     jobs = {}
     for label, seed in itertools.product(rows.keys() & CHANGES, args.seeds):

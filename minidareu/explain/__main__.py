@@ -9,6 +9,7 @@ model. Then come the updates on that batch. (The learning rate does not fall her
 is written.
 """
 
+import difflib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from ..attribution import prefix_attribution
 from ..beyond.controls import CONTROLS, controlled
 from ..beyond.finished import open_finished
 from ..files import InputError
-from ..metrics import holds_name
 from ..model import GPT, Policy, chosen, log_probs
 from ..run.cli import make_parser, run_main
 from ..run.prepare import Run, make_task, pick_device
@@ -44,28 +44,13 @@ class Explained:
 
 
 def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
-    """Prompts of the forget rows with their owners, the one asked about first.
-
-    Raises InputError.
-    """
-    rows = run.queries(run.split.forget)
+    """Forget prompts with their owners, the one asked about first. Raises InputError."""
     texts = [r.prompt for r in run.split.forget]
-    if prompt is None:
-        return rows
-    if prompt in texts:
-        asked = rows[texts.index(prompt)]
-    else:
-        names = run.split.forget_owners
-        named = [name for name in names if holds_name(prompt, name)]
-        if not named and any(holds_name(r.prompt, r.owner) for r in run.split.forget):
-            raise InputError(
-                f"prompt {prompt!r}: names no forgotten owner; ask about one of {', '.join(names)}"
-            )
-        if not named and len(names) > 1:
-            raise InputError(
-                "prompts of these data name nobody; give one of the forget set, word for word"
-            )
-        asked = (run.prompt_ids(prompt), run.split.owners.index((named or names)[0]))
+    if prompt is not None and prompt not in texts:
+        near = ", ".join(map(repr, difflib.get_close_matches(prompt, texts, n=3, cutoff=0)))
+        raise InputError(f"prompt {prompt!r}: not of the forget set; the nearest are {near}")
+    rows = run.queries(run.split.forget)
+    asked = rows[texts.index(prompt)] if prompt else rows[0]
     return [asked, *(row for row in rows if row != asked)]
 
 
@@ -142,25 +127,20 @@ def print_table(run, explained):
 
 
 def print_words(run, explained):
-    """Which tokens the updates pushed down most, and up, and why."""
+    """Which tokens the updates pushed down most, and up."""
     before, after = explained.columns["pi"], explained.columns["pi after"]
-    change = after - before
-    words = [text.strip() or "a space" for text in token_texts(run, explained.tokens)]
-    advantage, order = explained.columns["advantage"], change.argsort().tolist()
-
-    def named(indices):
-        return ", ".join(f"{words[t]} ({before[t]:.2f} to {after[t]:.2f})" for t in indices)
-
-    down = [t for t in order[:3] if change[t] < -0.005]
-    up = [t for t in order[::-1][:3] if change[t] > 0.005]
-    print(f"\nPushed down: {named(down) or 'no token by .005 or more'}.")
-    print(f"Pushed up: {named(up) or 'no token by .005 or more'}.")
-    against = [t for t in down if advantage[t] > 0] + [t for t in up if advantage[t] < 0]
-    if against:
-        moved = ", ".join(words[t] for t in against)
-        print(f"Against their own advantage: {moved}. Other answers and the retain rows push too.")
-    negative = (advantage < 0).float().mean().item()
-    print(f"{negative:.0%} of its tokens have a negative advantage. {WHY}")
+    change, words = after - before, token_texts(run, explained.tokens)
+    order = change.argsort().tolist()
+    for title, indices in (("down", order[:3]), ("up", order[::-1][:3])):
+        moved = [
+            t for t in indices if abs(change[t]) > 0.005 and (change[t] < 0) == (title == "down")
+        ]
+        named = [f"{words[t].strip()} ({before[t]:.2f} to {after[t]:.2f})" for t in moved]
+        print(f"Pushed {title}: {', '.join(named) or 'no token by .005 or more'}.")
+    print(
+        f"{(explained.columns['advantage'] < 0).float().mean():.0%} of its tokens have a negative "
+        f"advantage. {WHY}"
+    )
 
 
 def main(argv=None):

@@ -21,21 +21,20 @@ from ..run.cli import run_main
 from ..run.flags import make_flags, to_config
 from ..run.folder import LLM_FILE, open_folder
 from ..run.methods import METHODS, method_names
-from ..run.prepare import make_task, prepare
+from ..run.prepare import make_task
 from ..run.stages import fitted, kept_updates, new_classifier
 from ..scores.evaluation import evaluate_fully, make_evaluator
 from .adapters import write_adapters
-from .loading import check_same_tokens, load_policy, load_tokenizer
-from .tuning import fine_tune
+from .loading import FACTS, prepare_run
+from .tuning import fine_tune, trial_step
 
 # The paper's (App. E.1), then what it does not say: |B_r|, and DareU+'s learning rate.
 DEFAULTS = ["--epochs", "5", "--batch-size", "16", "--lr", "1.5e-4", "--rl-lr", "1.5e-4"]
 DEFAULTS += ["--data-epochs", "1", "--ppo-steps", "20"]
 DEFAULTS += ["--baseline-lr", "1.5e-4", "--retain-batch", "32", "--plus-lr", "3e-4"]
 MOST_ROWS = 64  # of the retain and of the test set that are scored
-OF_THE_SMALL_GPT = ("n_layer", "n_embd", "vocab_size", "from_run", "curve", "retrained")
-OPTIONS = ["model", "original", "retrained_model", "lora_rank", "lora_alpha", "lora_dropout"]
-OPTIONS += ["bf16", "checkpointing", "chat", "merge"]
+OF_THE_SMALL_GPT = ("n_layer", "n_embd", "vocab_size", "from_run", "curve")
+OPTIONS = ["model", *FACTS]
 
 
 def read_flags(argv):
@@ -43,59 +42,41 @@ def read_flags(argv):
     parser = make_flags(__doc__, "python -m minidareu.llm [flags]", without=OF_THE_SMALL_GPT)
     add = parser.add_argument_group("The pretrained model").add_argument
     add("--model", help="pretrained model: a folder, one of a GGUF file too, or a name on the hub")
-    add("--original", help="a model that has read all owners already, in the place of --model")
-    add(
-        "--retrained",
-        dest="retrained_model",
-        metavar="MODEL",
-        help="one that has read all but the forget owners; default: trained here",
-    )
-    add("--no-retrained", dest="retrained", action="store_false", help="no gold standard")
-    add("--lora-rank", type=int, default=8, help="r [8]; 0 trains all parameters")
+    add("--lora-rank", type=int, default=8, help="r [8]")
     add("--lora-alpha", type=int, default=16, help="adapters count alpha / r [16]")
     add("--lora-dropout", type=float, default=0.05, help="in fine-tuning alone [0.05]")
     add("--bf16", action="store_true", help="weights in bfloat16")
     add("--checkpointing", action="store_true", help="less memory, for more time")
     add("--chat", action="store_true", help="prompts by the model's chat template")
-    add("--merge", action="store_true", help="write whole models too, beside the adapters")
     options = parser.parse_args([*DEFAULTS, *(argv if argv is not None else sys.argv[1:])])
     config = to_config({k: v for k, v in vars(options).items() if k not in OPTIONS})
-    if bool(options.model) == bool(options.original):
-        raise InputError("--model: give it, or --original, a model that has read all owners")
-    if options.original and config.retrained and not options.retrained_model:
-        raise InputError(
-            "--original: a retrained model can't be made from one that has read all owners; give "
-            "--retrained too, or --no-retrained"
-        )
-    if options.lora_rank < 0 or not 0 <= options.lora_dropout < 1:
-        raise InputError("--lora-rank, --lora-dropout: give at least 0, and for dropout below 1")
-    if options.lora_rank == 0 and options.merge:
-        raise InputError("--merge: with --lora-rank 0 there are no adapters; leave it out")
-    if options.lora_rank == 0 and options.bf16:
-        raise InputError("--lora-rank 0: loses small updates in bfloat16; leave out --bf16")
+    if not options.model:
+        raise InputError("--model: give the folder of a pretrained model, or its name on the hub")
+    if options.lora_rank < 1 or not 0 <= options.lora_dropout < 1:
+        raise InputError("--lora-rank, --lora-dropout: give at least 1, and from 0 to below 1")
     config.out = config.out or f"runs/{Path(config.data).stem}-llm-seed{config.seed}"
     if "scrn" in config.methods.split(","):
         raise InputError("--methods scrn: for the small GPT alone; leave it out")
     return options, config
 
 
-def prepare_run(options, config):
-    """The run, and the model that it begins with. Raises InputError."""
-    place = options.original or options.model
-    tokenizer = load_tokenizer(place, options.chat)
-    if options.retrained_model:
-        check_same_tokens(tokenizer, options.retrained_model)
-    run = prepare(config, tokenizer)
-    run.identity["llm"] = True  # a folder is of one kind
-    # What all models depend on. Weights count, not where they lie.
-    run.facts = {name: getattr(options, name) for name in OPTIONS[3:-1]}
-    return run, load_policy(place, run, options)
-
-
 def tuned(run, name, start, records):
-    """A copy of a model that was fine-tuned on records, or, without any, as it is."""
+    """A copy of a model, fine-tuned on records."""
     fit = partial(fine_tune, rows=run.ended(records), training=run.config.training)
     return fitted(run, name, copy.deepcopy(start), fit).snapshot()
+
+
+def print_estimate(run, start):
+    """How long training and unlearning will take at least, by one training step."""
+    config = run.config
+    seconds = trial_step(copy.deepcopy(start), run.ended(run.train), config.batch_size)
+    rows = config.epochs * (len(run.train) + len(run.split.retain) * config.retrained)
+    n_batches = -(-len(run.request) // config.forget_batch)
+    updates = config.data_epochs * n_batches * config.updates_per_batch * ("dareu" in run.methods)
+    updates += config.plus_updates * ("dareu_plus" in run.methods)
+    rows += updates * (config.forget_batch + config.retain_batch)
+    minutes = rows / config.batch_size * seconds / 60
+    print(f"At least {minutes:.0f} minutes, and scores.", flush=True)
 
 
 def main(argv=None):
@@ -104,12 +85,10 @@ def main(argv=None):
     run, start = prepare_run(options, config)
     with open_folder(run.folder, run.identity, config.overwrite):
         print_data(run)
-        original = tuned(run, "original", start, [] if options.original else run.train)
+        print_estimate(run, start)
+        original = tuned(run, "original", start, run.train)
         models = {"original": original}
-        if options.retrained_model:
-            other = load_policy(options.retrained_model, run, options)
-            models["retrained"] = tuned(run, "retrained", other, [])
-        elif config.retrained:
+        if config.retrained:
             models["retrained"] = tuned(run, "retrained", start, run.split.retain)
         rows, training = run.labelled(run.train), config.classifier_training
         fit = partial(train_classifier, rows=rows, training=training)

@@ -1,25 +1,28 @@
 """A causal language model and its tokenizer, from a folder or the hub."""
 
 import hashlib
-import re
+import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from ..attribution import OwnerClassifier
 from ..data import Ids, prompt_text
 from ..files import InputError
 from ..model import GPTConfig
-from ..run.prepare import Run
-from ..run.stages import bytes_of
+from ..run.flags import Config
+from ..run.folder import LLM_FILE, read_config, read_results
+from ..run.prepare import Run, check_same_data, prepare
+from ..run.stages import bytes_of, load_classifier, load_weights
 from .policy import LLM, Base
 
-ADAPTER = "adapter_config.json"  # of a folder that peft has written
+FACTS = ["lora_rank", "lora_alpha", "lora_dropout", "bf16", "checkpointing", "chat"]
 PLACE = "\u2402prompt\u2403"  # of the prompt in a chat template
 MEND = "check the name; without a network, name a folder that holds a causal language model"
 READ_ERRORS = (OSError, ValueError, KeyError, ImportError)  # of transformers, for what is not there
@@ -31,8 +34,6 @@ class LLMTokenizer:
     def __init__(self, tokenizer, n_vocab: int, chat: bool):
         self.tokenizer, self.n_vocab, self.chat = tokenizer, n_vocab, chat
         self.eot_token = tokenizer.eos_token_id
-        byte_level = any(piece.startswith("\u0120") for piece in tokenizer.get_vocab())
-        self.bytes = {c: b for b, c in bytes_to_unicode().items()} if byte_level else {}
 
     def encode_ordinary(self, text: str) -> Ids:
         """Of a text in which nothing is a control token, whatever it says."""
@@ -55,16 +56,6 @@ class LLMTokenizer:
     def decode(self, ids: Ids, errors: str = "replace") -> str:
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
-    def decode_single_token_bytes(self, token: int) -> bytes:
-        """A token's bytes: of a character that takes several tokens, a part. Some tokenizers write
-        a word's space as an underscore."""
-        piece, text = self.tokenizer.convert_ids_to_tokens(token), self.decode([token])
-        if self.bytes and all(c in self.bytes for c in piece):
-            return bytes(self.bytes[c] for c in piece)
-        if re.fullmatch("<0x[0-9A-F]{2}>", piece):
-            return bytes([int(piece[3:5], 16)])
-        return (" " + text.lstrip() if piece.startswith("\u2581") else text).encode()
-
 
 def gguf_file(place: str) -> dict:
     """What transformers has to be told of a folder that holds a model in one GGUF file."""
@@ -86,8 +77,6 @@ def first_line(error: Exception) -> str:
 def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
     """Raises InputError for one that is not there, or lacks what is asked of it."""
     try:
-        if (Path(place) / ADAPTER).exists():
-            place = PeftConfig.from_pretrained(place).base_model_name_or_path
         tokenizer = AutoTokenizer.from_pretrained(place, **gguf_file(place))
         config = AutoConfig.from_pretrained(place, **gguf_file(place))
     except READ_ERRORS as e:
@@ -99,24 +88,10 @@ def load_tokenizer(place: str, chat: bool) -> LLMTokenizer:
     return LLMTokenizer(tokenizer, config.get_text_config().vocab_size, chat)
 
 
-def check_same_tokens(tokenizer: LLMTokenizer, place: str) -> None:
-    """Raise InputError where a second model reads texts by other tokens than the first."""
-    if (
-        load_tokenizer(place, tokenizer.chat).tokenizer.get_vocab()
-        != tokenizer.tokenizer.get_vocab()
-    ):
-        raise InputError(
-            f"--retrained {place}: has another tokenizer; give a model of the same base"
-        )
-
-
 def read_model(place: str, bf16: bool):
-    """A model of transformers; an adapter is added to its model's weights. Raises InputError."""
+    """A model of transformers. Raises InputError."""
     dtype = torch.bfloat16 if bf16 else torch.float32
     try:
-        if (Path(place) / ADAPTER).exists():
-            base = read_model(PeftConfig.from_pretrained(place).base_model_name_or_path, bf16)
-            return PeftModel.from_pretrained(base, place).merge_and_unload()
         model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **gguf_file(place))
         model.config.quantization_config = model.hf_quantizer = None  # GGUF's; weights are whole
         return model
@@ -156,7 +131,7 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
         )
     model.generation_config = GenerationConfig()  # none of the model's own penalties or cuts
     end_dropout(model)
-    model.to(run.device).requires_grad_(options.lora_rank == 0)
+    model.to(run.device).requires_grad_(False)
     idx = torch.arange(1, 9, device=model.device)[None]
     with torch.no_grad():
         states = model.base_model(input_ids=idx).last_hidden_state
@@ -165,22 +140,39 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
             raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    n_head = getattr(sizes, "num_attention_heads", 1)  # a state space model has none
-    shape = (sizes.num_hidden_layers, n_head, sizes.hidden_size)
+    digest = digest_of_weights(model)  # before the adapter is in it
+    shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
     gpt_config = GPTConfig(sizes.vocab_size, block_size, *shape)
-    digest = digest_of_weights(model)
-    base = Base(model, None, gpt_config, digest, checkpointing=options.checkpointing)
-    if options.lora_rank:
-        torch.manual_seed(run.config.seed)
-        lora = LoraConfig(
-            r=options.lora_rank,
-            lora_alpha=options.lora_alpha,
-            lora_dropout=options.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        try:
-            base.peft = get_peft_model(model, lora, adapter_name="start")
-        except ValueError as e:
-            raise refuse(place, e, "give --lora-rank 0, which trains all parameters") from None
-    return LLM(base)
+    torch.manual_seed(run.config.seed)
+    lora = LoraConfig(
+        r=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        peft = get_peft_model(model, lora, adapter_name="start")
+    except ValueError as e:
+        raise refuse(place, e, "LoRA can't be added to it; give another model") from None
+    return LLM(Base(model, peft, gpt_config, digest, checkpointing=options.checkpointing))
+
+
+def prepare_run(options: Namespace, config: Config) -> tuple[Run, LLM]:
+    """The run, and the model that it begins with. Raises InputError."""
+    run = prepare(config, load_tokenizer(options.model, options.chat))
+    run.identity["llm"] = True  # a folder is of one kind
+    # What all models depend on. Weights count, not where they lie.
+    run.facts = {name: getattr(options, name) for name in FACTS}
+    return run, load_policy(options.model, run, options)
+
+
+def open_models(folder: Path, device: str) -> tuple[Run, dict[str, LLM], OwnerClassifier]:
+    """A finished run, its models by name, and its classifier. Raises InputError."""
+    options = Namespace(**json.loads((folder / LLM_FILE).read_text(encoding="utf-8")))
+    config = replace(read_config(folder), device=device, out=str(folder))
+    run, start = prepare_run(options, config)
+    check_same_data(run, folder)
+    run.keys = read_results(folder)["keys"]
+    models = {name: load_weights(start.snapshot(), run.path(name), run.keys) for name in run.models}
+    return run, models, load_classifier(run)

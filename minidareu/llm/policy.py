@@ -8,7 +8,7 @@ import copy
 import itertools
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class Base:
     """What all models of a run share."""
 
     model: Any  # of transformers, with the adapters in it
-    peft: Any  # peft's view of it; None where all parameters are trained
+    peft: Any  # peft's view of it
     config: GPTConfig  # its sizes
     digest: str = ""  # of the weights that the adapters are on
     checkpointing: bool = False  # states are computed twice, so that fewer are kept
@@ -35,12 +35,11 @@ class Base:
 
     def use(self, name: str) -> None:
         """Make this adapter the one that is computed with."""
-        if self.peft:
-            self.peft.set_adapter(name)
-            # peft froze all others; the gradient of a loss of theirs may be on its way.
-            for policy in self.policies:
-                for p in policy.parameters():
-                    p.requires_grad_(policy.trains)
+        self.peft.set_adapter(name)
+        # peft froze all others; the gradient of a loss of theirs may be on its way.
+        for policy in self.policies:
+            for p in policy.parameters():
+                p.requires_grad_(policy.trains)
 
     def drop(self, name: str) -> None:
         """Leave out this adapter, which no policy has any more."""
@@ -56,8 +55,7 @@ class LLM:
         self.config, self.width = base.config, base.config.n_embd
         self.block_size, self.device = base.config.block_size, base.model.device
         self.digest = base.digest
-        named = base.model.named_parameters()
-        own = [(n, p) for n, p in named if not base.peft or f".{name}." in n]
+        own = [(n, p) for n, p in base.model.named_parameters() if f".{name}." in n]
         self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
         base.policies.add(self)
         base.use(name)
@@ -103,7 +101,7 @@ class LLM:
         return [y[: y.index(eos_id)] if eos_id in y else y for y in cut]
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Those that are trained: an adapter's, or all."""
+        """Those that are trained: the adapter's."""
         return iter(self.weights.values())
 
     def requires_grad_(self, trains: bool) -> "LLM":
@@ -127,11 +125,8 @@ class LLM:
         return self.copy(trains=True)
 
     def copy(self, trains: bool, name: str = "") -> "LLM":
-        """An adapter of the same weights; where all parameters are trained, another model."""
+        """An adapter of the same weights."""
         base, name = self.base, name or f"copy{next(SERIAL)}"
-        if not base.peft:
-            model = copy.deepcopy(base.model).requires_grad_(trains)
-            return LLM(replace(base, model=model), name, trains)
         base.peft.add_adapter(name, copy.deepcopy(base.peft.peft_config[self.name]))
         made = LLM(base, name, trains)
         made.load_state_dict(self.weights)

@@ -1,12 +1,14 @@
 """Fine-tuning of a pretrained model."""
 
 import random
+import time
 
 import torch
 from tqdm import tqdm
 
 from ..baselines import cross_entropy
 from ..data import Pair, batches
+from ..files import InputError
 from ..model import Training, descend, pack
 from .policy import LLM
 
@@ -32,3 +34,19 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:
         descend(optimizer, cross_entropy(policy, pack(prompts, responses, policy.device)))
     policy.base.dropout = False
     return n_passes if rows else 0
+
+
+def trial_step(policy: LLM, rows: list[Pair], size: int) -> float:
+    """Seconds of a training step on the longest rows, of which nothing stays. Raises InputError
+    where the device's memory is too small for it."""
+    longest = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))[-size:]
+    prompts, responses = [x for x, _ in longest], [y for _, y in longest]
+    began = time.perf_counter()
+    try:
+        cross_entropy(policy, pack(prompts, responses, policy.device)).backward()
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"--batch-size {size}: a step is too large for the device's memory; give a smaller "
+            "one, or add --checkpointing or --bf16"
+        ) from None
+    return time.perf_counter() - began

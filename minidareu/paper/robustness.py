@@ -1,7 +1,6 @@
 """Does it hold? Paraphrases in the retain set (Table 17), one request after another (Figure 6), and
 relearning (Figure 7)."""
 
-import json
 from dataclasses import replace
 from statistics import mean
 
@@ -10,6 +9,7 @@ from ..beyond.finished import open_evaluator
 from ..data import load_records
 from ..files import InputError, write_lines
 from ..metrics import mean_rouge
+from ..run.folder import read_results
 from ..run.pool import Job, run as run_job
 from ..run.requests import pick_owners
 from ..scores.evaluation import respond
@@ -40,15 +40,10 @@ def write_overlap(records, forgotten, path):
     write_lines(path, rows)
 
 
-def forget_owners(case):
-    """Names of the owners that this seed's runs forget."""
-    results = json.loads((case.folders["main"] / "results.json").read_text(encoding="utf-8"))
-    return results["forget"]
-
-
 def overlap(case):
     """Table 17: every method where D_R holds paraphrases of D_F."""
-    forgotten, data = forget_owners(case), case.out / f"overlap-seed{case.seed}.jsonl"
+    forgotten = read_results(case.folders["main"])["forget"]
+    data = case.out / f"overlap-seed{case.seed}.jsonl"
     write_overlap(load_records(case.data), forgotten, data)
     flags = ["--data", data, "--seed", case.seed, *case.flags, "--forget", ",".join(forgotten)]
     flags += methods(PAPER, OURS)

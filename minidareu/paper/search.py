@@ -1,11 +1,10 @@
 """The search of settings that the paper does not give, on seeds of their own.
 
-DareU, REINFORCE, DareU+ and SCRN: stage by stage, each with what the stages before have chosen. The
-loss-based methods: learning rate and passes, over D_F, or over D_R for fine-tuning on it alone.
-Each seed forgets another number of the authors, so that what is chosen has to serve all. A cell's
-score is `overall_score`, which sees facts and language beside ToW; the highest mean is taken. Where
-the paper gives a value, another is taken only if it gains more than the seeds differ among
-themselves.
+Stage by stage, each with what the stages before have chosen; of the loss-based methods learning
+rate and passes together, over D_F, or over D_R for fine-tuning on it alone. Each seed forgets
+another number of the authors, so that what is chosen has to serve all. A cell's score is
+`overall_score`, which sees facts and language beside ToW; the highest mean is taken. Where the
+paper gives a value, another is taken only if it gains more than the seeds differ.
 """
 
 import itertools
@@ -13,16 +12,14 @@ import json
 from statistics import mean, pstdev
 
 from ..baselines import METHODS
-from ..files import InputError, read_lines, write_json
+from ..files import InputError, write_json
 from ..metrics import overall_score
-from ..run.folder import LOG, RESULTS
-from ..run.pool import DATA, ROOT, Job, folder_of, run_all, run_variants
+from ..run.pool import DATA, ROOT, Job, folder_of, run_all
 
 SEARCH_FILE = ROOT / "data/authors/search.json"
 SEEDS = {100: 2, 101: 4, 102: 10}  # seed: owners forgotten, of 40 authors
 GRID_LR = [2.5e-5, 1e-4, 4e-4, 1.6e-3, 6.4e-3]
-# Passes over D_F, or over D_R, of which 15 would be retraining. Each is twice the one before, as
-# are the steps of a run's curve.
+# Passes over D_F, or over D_R, of which 15 would be retraining.
 GRID_PASSES = {"forget": [1, 2, 4, 8, 16, 32, 64], "retain": [1, 2, 4]}
 
 
@@ -56,34 +53,34 @@ STAGES = {
 }
 PAPERS_VALUES = {"--ppo-steps": 20, "--gae-lambda": 1.0, "--kl-coef": 0.1, "--distill-coef": 2.0}
 PPO_VALUES = {"--rl-lr": 4e-4}  # kept by REINFORCE in the same way
-
-
-def label_of(method, given):
-    """The name of a run with these settings."""
-    return "-".join([method, *map(str, given.values())])
+for name, loss_method in METHODS.items():
+    passes = GRID_PASSES[loss_method.over]
+    STAGES[name] = [grid({"--baseline-lr": GRID_LR, "--baseline-passes": passes})]
 
 
 def search_cells(method, cells, out, workers, flags):
     """[score by seed] of each of these {flag: value}."""
     name = "dareu" if method == "reinforce" else method
-    first, jobs, runs = STAGES[method][0][0], {}, [[] for _ in cells]
+    models, jobs, runs = {}, {}, [[] for _ in cells]
     for seed, n_forget in SEEDS.items():
         given = ["--data", DATA, "--seed", seed, "--n-forget", n_forget, "--no-curve", *flags]
-        base = folder_of(out, label_of(method, first), seed)
+        base = folder_of(out, "models", seed)
+        models[base] = Job(base, [*given, "--methods", "ga", "--baseline-steps", 1])
         for cell, own_runs in zip(cells, runs, strict=True):
-            folder = folder_of(out, label_of(method, cell), seed)
+            folder = folder_of(out, "-".join([method, *map(str, cell.values())]), seed)
             command = [*given, "--methods", name, *itertools.chain(*cell.items())]
-            jobs[folder] = Job(folder, command, reuse=None if folder == base else base)
+            jobs[folder] = Job(folder, command, reuse=base)
             own_runs.append(folder)
-    # The models of the first cell are taken over by all others.
-    results = run_all({k: job for k, job in jobs.items() if not job.reuse}, workers)
-    results |= run_all({k: job for k, job in jobs.items() if job.reuse}, workers)
-    models = {folder: result["models"] for folder, result in results.items()}
-    scores = {k: overall_score(found[name], found["retrained"]) for k, found in models.items()}
+    run_all(models, workers)  # which all others take over
+    results = run_all(jobs, workers)
+    scores = {
+        folder: overall_score(result["models"][name], result["models"]["retrained"])
+        for folder, result in results.items()
+    }
     return [[round(scores[folder], 3) for folder in own] for own in runs]  # a smaller gap is none
 
 
-def search_stages(method, out, workers, flags):
+def search_method(method, out, workers, flags):
     """{"chosen": {flag: value} of the highest mean score, the first of several; "grid": all}."""
     best, tried = {"flags": {}, "scores": []}, []
     for stage in STAGES[method]:
@@ -112,65 +109,17 @@ def choose(cells, papers_values):
     return best if gain > pstdev(paper["scores"]) else paper
 
 
-def read_curves(folder, passes):
-    """{method: {passes: score}} of a run of the most passes."""
-    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    retrained = results["models"]["retrained"]
-    curves = {}
-    for row in read_lines(folder / LOG):
-        if "scores" in row:
-            score = overall_score(row["scores"], retrained)
-            curves.setdefault(row["method"], {})[row["step"]] = score
-    return {
-        method: {passes[-1] * step // max(curve): score for step, score in curve.items()}
-        for method, curve in curves.items()
-    }
-
-
-def search_losses(names, out, workers, flags):
-    """{method: {"lr", "passes": those of the highest mean score, "grid": all}}, of methods that all
-    pass over the same set."""
-    passes = GRID_PASSES[METHODS[names[0]].over]
-    given = ["--methods", ",".join(names), "--baseline-passes", passes[-1]]
-    variants = {f"{names[0]}-{lr}": [*given, "--baseline-lr", lr] for lr in GRID_LR}
-    scores = {method: {} for method in names}
-    for seed, n_forget in SEEDS.items():
-        more = [*flags, "--n-forget", n_forget]
-        run_variants(variants, [seed], out, workers, flags=more)
-        for lr, label in zip(GRID_LR, variants, strict=True):
-            curves = read_curves(folder_of(out, label, seed), passes)
-            for method, n in itertools.product(names, passes):
-                scores[method].setdefault((lr, n), []).append(curves[method].get(n, 0))
-    found = {}
-    for method, cells in scores.items():
-        lr, n = max(cells, key=lambda cell: mean(cells[cell]))
-        rows = [{"lr": a, "passes": b, "scores": values} for (a, b), values in cells.items()]
-        found[method] = {"lr": lr, "passes": n, "grid": rows}
-    return found
-
-
 def search(names, out, workers, flags=()):
     """Search the methods of these names, or all, and write SEARCH_FILE; the others stay there."""
-    known = [*STAGES, *METHODS]
     for name in names:
-        if name not in known:
+        if name not in STAGES:
             raise InputError(
-                f"search: no method is called {name!r}; choose from {', '.join(known)}"
+                f"search: no method is called {name!r}; choose from {', '.join(STAGES)}"
             )
-    names = names or known
     found = json.loads(SEARCH_FILE.read_text(encoding="utf-8")) if SEARCH_FILE.exists() else {}
     found["seeds and owners forgotten"] = SEEDS
     found["chosen by"] = "mean of ToW x (1 - |facts above|) x min(1, 2 / perplexity ratio)"
-    methods = found.setdefault("methods", {})
-    for name in names:
-        if name in STAGES:
-            methods[name] = search_stages(name, out, workers, flags)
-            print(f"{name:<12}{methods[name]['chosen']}")
-    losses = [name for name in names if name in METHODS]
-    for over in GRID_PASSES:
-        alike = [name for name in losses if METHODS[name].over == over]
-        if alike:
-            methods |= search_losses(alike, out, workers, flags=flags)
-    for name in losses:
-        print(f"{name:<12}lr {methods[name]['lr']}, passes {methods[name]['passes']}")
-    write_json(SEARCH_FILE, found)
+    for name in names or STAGES:
+        found.setdefault("methods", {})[name] = search_method(name, out, workers, flags)
+        print(f"{name:<12}{found['methods'][name]['chosen']}")
+        write_json(SEARCH_FILE, found)

@@ -2,6 +2,7 @@
 it."""
 
 import math
+import re
 
 from torch import Tensor
 
@@ -21,18 +22,15 @@ def spread_rows(records: list, count: int) -> list[int]:
 
 
 def words_of(tokenizer, ids: list[int]) -> list[tuple[str, int]]:
-    """Words of a response, each with the number of tokens up to its end.
-
-    A word is all of its tokens: it begins with a space.
-    """
-    words: list[tuple[bytes, int]] = []
-    for t, token in enumerate(ids, 1):
-        piece = tokenizer.decode_single_token_bytes(token)
-        if words and not piece[:1].isspace():
-            text, _ = words.pop()
-            piece = text + piece
-        words.append((piece, t))
-    return [(piece.decode("utf-8", errors="replace").strip(), t) for piece, t in words]
+    """Words of a response, each with the number of tokens up to its end."""
+    whole = tokenizer.decode(ids)
+    beginnings = [tokenizer.decode(ids[:t]) for t in range(len(ids) + 1)]
+    words = []
+    for word in re.finditer(r"\S+", whole):
+        read = whole[: word.end()]
+        after = next(t for t, text in enumerate(beginnings) if text.startswith(read))
+        words.append((word[0], after))
+    return words
 
 
 def word_rows(tokenizer, ids, attribution: list[float]) -> list[list]:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,13 +32,9 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **settings):
 
     It is drawn into a file alone: whatever windows or notebooks the user has stay as they are.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ValueError:  # MPLBACKEND names what is not installed here, as in a notebook's shell
-        del os.environ["MPLBACKEND"]
-        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-            del sys.modules[name]  # imported by half
-        from matplotlib.figure import Figure
+    os.environ.pop("MPLBACKEND", None)  # a notebook's shell names what may not be installed here
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, **settings)
 

@@ -5,9 +5,7 @@ import sys
 import unicodedata
 from collections import defaultdict
 
-import regex
-
-from ..data import Record, Split
+from ..data import Split
 from ..metrics import tug_of_war
 from ..run.folder import FILES, RESULTS
 
@@ -36,39 +34,26 @@ def data_warnings(split: Split) -> list[str]:
         spellings[folded(name)].append(name)
     for names in spellings.values():
         if len(names) > 1:
-            same = " and ".join(map(ascii_where_unseen, names))
+            same = " and ".join(map(repr, names))  # repr shows such characters
             warnings.append(f"{same} count as different owners; are they one?")
-    forget = {content(r): r for r in split.forget}
-    both = [r for r in split.retain + split.test if content(r) in forget]
+    forget = {(folded(r.prompt), folded(r.response)): r for r in split.forget}
+    others = [(r, (folded(r.prompt), folded(r.response))) for r in split.retain + split.test]
+    both = [(r, forget[content]) for r, content in others if content in forget]
     if both:
-        other = forget[content(both[0])]
+        row, other = both[0]
         warnings.append(
             f"{len(both)} rows of other owners have the same prompt and response as a row of the "
-            f"forget set (line {both[0].line} as line {other.line}); they can't be forgotten "
+            f"forget set (line {row.line} as line {other.line}); they can't be forgotten "
             "while these stay"
         )
     return warnings
 
 
-def content(r: Record) -> tuple[str, str]:
-    """Prompt and response, alike for texts that differ in Unicode's form, case or spaces alone."""
-    return folded(r.prompt), folded(r.response)
-
-
 def folded(text: str) -> str:
-    """A text, so that all that look the same are the same: without what can't be seen, and without
-    Unicode's forms, case, and how much space there is."""
-    seen = regex.sub(r"\p{Default_Ignorable_Code_Point}", "", unicodedata.normalize("NFKC", text))
-    return " ".join(seen.casefold().split())
-
-
-def ascii_where_unseen(text: str) -> str:
-    """A text in quotes, with a code for each character that can't be seen."""
-
-    def code(match):
-        return f"\\u{ord(match[0]):04x}"
-
-    return regex.sub(r"\p{Default_Ignorable_Code_Point}", code, repr(text))
+    """A text without what one does not see: format characters, Unicode's forms, case, and how
+    much space there is."""
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(c for c in normal if unicodedata.category(c) != "Cf").split())
 
 
 def print_data(run):

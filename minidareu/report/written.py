@@ -10,7 +10,7 @@ import torch
 
 from ..files import find, write_json, write_lines
 from ..scores.chunks import owner_accuracy
-from ..run.folder import FIGURE, LOG, PATH_FLAGS, RESULTS, SAMPLES
+from ..run.folder import FIGURE, LOG, RESULTS, SAMPLES
 from .details import N_RETAIN, describe, spread_rows
 from .page import write_report
 from .plot import draw, plot_run
@@ -42,14 +42,6 @@ def retain_rows(evaluation, evaluator):
     ]
 
 
-def attribution_by_owner(run, evaluation):
-    """{forget owner: mean attribution of the responses to that owner's prompts}."""
-    by_owner = {name: [] for name in run.split.forget_owners}
-    for r, attribution in zip(run.split.forget, evaluation.attributions, strict=True):
-        by_owner[r.owner].append(attribution)
-    return {name: sum(values) / len(values) for name, values in by_owner.items()}
-
-
 def costs(run):
     """{"seconds": {stage: value}, ...} of a run's stages."""
     found = {title: {} for title in ("seconds", "memory", "passes", "keys")}
@@ -68,8 +60,7 @@ def write_results(run, evaluator, evaluations, log):
     scores = {name: evaluation.scores for name, evaluation in evaluations.items()}
     versions = {"python": platform.python_version()}
     versions |= {module.__name__: module.__version__ for module in (torch, tiktoken, numpy)}
-    by_owner = {name: attribution_by_owner(run, e) for name, e in evaluations.items()}
-    paths = {flag: getattr(run.config, flag) for flag in PATH_FLAGS}
+    paths = {flag: getattr(run.config, flag) for flag in ("data", "from_run", "reuse")}
     results = {
         "dataset": run.config.data,
         "owners": len(run.split.owners),
@@ -84,7 +75,6 @@ def write_results(run, evaluator, evaluations, log):
         "models": scores,
         "ceiling": ceiling(evaluations),
         "warnings": run_warnings(evaluations),
-        "attribution_by_owner": by_owner,
         "retain_samples": {name: retain_rows(e, evaluator) for name, e in evaluations.items()},
         **costs(run),
     }

@@ -2,7 +2,7 @@
 
 import io
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -21,52 +21,43 @@ REPORT = "report.html"
 LLM_FILE = "llm.json"  # of a run on a pretrained model: its own options
 FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, LLM_FILE]
 FILES += ["audit.json", "audit.md", "attacks.png"]
-PATH_FLAGS = ("data", "from_run", "reuse")
+
+
+def read_object(path: Path, *keys: str) -> dict:
+    """A JSON object of a run's folder that has these keys. Raises InputError."""
+    with suppress(OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict) and value.keys() >= set(keys):
+            return value
+    raise InputError(f"{path}: not there, or not of a run; name the --out folder of a finished one")
+
+
+def read_results(folder: str | Path) -> dict:
+    """results.json of a finished run. Raises InputError."""
+    return read_object(Path(folder) / RESULTS, "config", "models", "keys", "paths")
 
 
 def read_config(folder: str | Path) -> Config:
-    """The Config of a finished run. Raises InputError."""
-    path = Path(folder) / RESULTS
+    """The Config of a finished run, also from another working directory. Raises InputError."""
+    results = read_results(folder)
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
         config = Config(**results["config"])
-        for flag, place in results.get("paths", {}).items():
-            given = Path(getattr(config, flag))
-            if not given.is_absolute() and given.resolve() != Path(place) and Path(place).exists():
-                setattr(config, flag, place)  # the run was made from another working directory
-        return config
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path}: not there, or not of a finished run; name the --out folder of one"
-        ) from None
+    except TypeError:
+        raise InputError(f"{folder}: of another version; run its command again") from None
+    for flag, place in results["paths"].items():
+        if not Path(getattr(config, flag)).exists():
+            setattr(config, flag, place)
+    return config
 
 
 def read_run(folder: Path) -> tuple[dict, list[dict], list[dict]]:
     """Results, log and samples of a finished run. Raises InputError."""
-    try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{folder}: not of a finished run; name the --out folder of one") from None
-    return results, read_lines(folder / LOG), read_lines(folder / SAMPLES)
-
-
-def read_keys(folder: str | Path) -> dict[str, str | None]:
-    """{stage: key} of the models that a finished run's scores are of."""
-    results = json.loads((Path(folder) / RESULTS).read_text(encoding="utf-8"))
-    return results.get("keys", {})
+    return read_results(folder), read_lines(folder / LOG), read_lines(folder / SAMPLES)
 
 
 def read_identity(folder: str | Path) -> dict:
     """What a run's folder says that it is of. Raises InputError."""
-    path = Path(folder) / IDENTITY
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-        keys = ["data", "forget", "seed", *(["requests"] if "requests" in identity else [])]
-        return {key: identity[key] for key in keys}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path}: not there, or not of a run; name the --out folder of one"
-        ) from None
+    return read_object(Path(folder) / IDENTITY, "data", "forget", "seed")
 
 
 @contextmanager
@@ -104,27 +95,22 @@ def open_folder(folder: Path, identity: dict, overwrite: bool):
 def check_folder(folder: Path, identity: dict, overwrite: bool) -> None:
     """Raise InputError where a folder holds anything but the same experiment."""
     mark = folder / IDENTITY
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if overwrite:
-        foreign = [name for name in FILES if (folder / name).exists() and not mark.exists()]
+        foreign = [] if mark.exists() else [name for name in FILES if name in names]
         if foreign:
             raise InputError(
                 f"--out {folder}: holds {foreign[0]}, which is not of a run; choose another folder"
             )
         return
-    try:
-        files = folder.iterdir() if folder.exists() else []
-        others = [path for path in files if path.name != LOCK and not is_temporary(path)]
-        if others and json.loads(mark.read_text(encoding="utf-8")) != identity:
-            raise InputError(
-                f"--out {folder}: holds another experiment (data, forget owners or seed); "
-                "choose another folder, or add --overwrite"
-            )
-    except (OSError, json.JSONDecodeError) as e:
-        reason = "holds files that are not of a run" if isinstance(e, FileNotFoundError) else e
-        raise InputError(
-            f"--out {folder}: {reason}; choose another folder, or add --overwrite to one that can "
-            "be written"
-        ) from None
+    if all(name == LOCK or is_temporary(folder / name) for name in names):
+        return
+    other = "another experiment (data, forget owners or seed)"
+    if not mark.exists():
+        other = "files that are not of a run"
+    elif read_identity(folder) == identity:
+        return
+    raise InputError(f"--out {folder}: holds {other}; choose another folder, or add --overwrite")
 
 
 def write_checkpoint(path: Path, state: dict) -> None:

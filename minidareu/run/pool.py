@@ -101,9 +101,9 @@ def side_by_side(jobs: dict, workers: int, title: str) -> dict:
         calls = tqdm(jobs.items(), desc=title, disable=None)
         return {name: function(*arguments) for name, (function, *arguments) in calls}
     found: dict = {}
-    context, threads = get_context("spawn"), (threads_each(workers),)
+    context, threads = get_context("spawn"), max(1, torch.get_num_threads() // workers)
     with (
-        ProcessPoolExecutor(workers, context, begin_worker, initargs=threads) as pool,
+        ProcessPoolExecutor(workers, context, begin_worker, initargs=(threads,)) as pool,
         tqdm(total=len(jobs), desc=title, disable=None) as bar,
     ):
         try:
@@ -145,19 +145,6 @@ def end_with_parent() -> None:
     assert parent, "a worker has one"
     parent.join()
     os._exit(1)
-
-
-def threads_each(workers: int) -> int:
-    """Threads for each of so many processes: together no more than the CPUs that this one may use,
-    and none more than it has itself (OMP_NUM_THREADS)."""
-    return min(torch.get_num_threads(), max(1, allowed_cpus() // workers))
-
-
-def allowed_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def kept_json(path: Path, facts: str, make: Callable[[], dict]) -> dict:

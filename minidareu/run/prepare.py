@@ -21,7 +21,7 @@ from ..attribution import ClassifierConfig
 from ..pretrain import ModelConfig
 from ..tokenizer import train_tokenizer
 from .flags import OWNERS, Config, DataConfig, comments, flag_name, size_rule
-from .folder import IDENTITY, LLM_FILE, read_config, read_identity, read_keys
+from .folder import LLM_FILE, read_config, read_identity, read_results
 from .requests import pick_requests, split_requests
 
 TRAINING = (DataConfig, ModelConfig, ClassifierConfig)  # what --from takes over
@@ -139,11 +139,12 @@ def prepare(config: Config, tokenizer=None) -> Run:
     if tokenizer is None:
         texts = [text for r in train for text in (prompt_text(r.prompt), response_text(r.response))]
         tokenizer = train_tokenizer(texts, config.vocab_size)
-    check_lengths(config, tokenizer, records)
     pairs = {r: encode(tokenizer, r) for r in records}
+    longest_texts = [longest_text(tokenizer, r) for r in records]
+    check_lengths(config, records, pairs, longest_texts)
     max_new_tokens = max(len(y) for _, y in pairs.values()) + 8
     longest_prompt = max(len(x) for x, _ in pairs.values())
-    longest = max(max_new_tokens, *(longest_text(tokenizer, r) for r in records))
+    longest = max(max_new_tokens, *longest_texts)
     config.block_size = config.block_size or min(1024, longest_prompt + longest)
     request = [r for r in split.forget if r.owner in names]
     config.data_epochs = config.epochs_over(math.ceil(len(request) / config.forget_batch))
@@ -197,10 +198,8 @@ def take_over(config: Config, folder: str) -> dict:
 def check_places(config: Config) -> None:
     """Raise InputError where a folder that is read is not there, or would be erased."""
     for name, place in (("--from", config.from_run), ("--reuse", config.reuse)):
-        if place and not (Path(place) / IDENTITY).is_file():
-            raise InputError(
-                f"{name} {place}: not there, or not of a run; name the --out folder of one"
-            )
+        if place:
+            read_identity(place)
         same = place and Path(place).resolve() == Path(config.out or "").resolve()
         if same and (name == "--from" or config.overwrite):
             raise InputError(
@@ -223,11 +222,11 @@ def longest_text(tokenizer, r):
     return 1 + max(len(tokenizer.encode_ordinary(response_text(text))) for text in texts)
 
 
-def check_lengths(config, tokenizer, records):
+def check_lengths(config, records, pairs, longest_texts):
     """Raise InputError for a row that is longer than the context."""
     limit = config.block_size or 1024
-    for r in records:
-        n_tokens = len(encode(tokenizer, r)[0]) + longest_text(tokenizer, r)
+    for r, longest in zip(records, longest_texts, strict=True):
+        n_tokens = len(pairs[r][0]) + longest
         if n_tokens > limit:
             raise InputError(
                 f"{config.data}:{r.line}: makes {n_tokens} tokens, and the context is {limit}; "
@@ -237,15 +236,11 @@ def check_lengths(config, tokenizer, records):
 
 def pick_device(name: str) -> str:
     """auto: the first of cuda, mps and cpu that is there. Raises InputError for one that is not."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    usable = [device for device, there in available.items() if there]
-    device = usable[0] if name == "auto" else name
-    if device not in usable:
-        raise InputError(f"--device {device}: not there; use {' or '.join(usable)}, or auto")
+    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    there.append("cpu")
+    device = there[0] if name == "auto" else name
+    if device not in there:
+        raise InputError(f"--device {device}: not there; use {' or '.join(there)}, or auto")
     return device
 
 
@@ -263,7 +258,7 @@ def open_run(folder: str | Path, device: str = "auto") -> Run:
     config = replace(read_config(folder), device=device, out=str(folder))
     run = prepare(config)
     check_same_data(run, folder)
-    run.keys = read_keys(folder)
+    run.keys = read_results(folder)["keys"]
     return run
 
 

@@ -27,11 +27,11 @@ from ..files import InputError
 from ..model import GPT
 from .cost import peak_memory, reset_peak_memory
 from .flags import Config, DataConfig, RunConfig, comments
-from .folder import RESULTS, read_checkpoint, read_keys, write_checkpoint
+from .folder import RESULTS, read_checkpoint, read_results, write_checkpoint
 from .prepare import Run
 
 PACKAGE = Path(__file__).parents[1]
-WIDE = 256  # channels, from which on more than one thread is worth it
+WIDE = 256  # channels, below which more threads gain little; digits should not depend on them
 MEND = "run train.py again, with that run's flags"
 
 
@@ -92,8 +92,7 @@ def fitted(run: Run, name: str, model, fit: Callable):
     if state is None:
         reset_peak_memory()
         began, threads = time.perf_counter(), torch.get_num_threads()
-        if model.width < WIDE:
-            torch.set_num_threads(1)  # more gain little, and digits do not depend on them
+        torch.set_num_threads(1 if model.width < WIDE else threads)
         passes = fit(model, desc=name, disable=None)
         torch.set_num_threads(threads)
         seconds = time.perf_counter() - began
@@ -214,10 +213,12 @@ def earlier_weights(run: Run) -> dict[str, dict]:
     InputError."""
     if not run.config.from_run:
         return {}
-    keys, mend = read_keys(run.config.from_run), "run that method there first"
-    paths = {name: Path(run.config.from_run) / f"{name}.pt" for name in run.methods}
-    models = {name: load_weights(new_gpt(run), path, keys, mend) for name, path in paths.items()}
-    return {name: model.state_dict() for name, model in models.items()}
+    folder = Path(run.config.from_run)
+    keys, mend = read_results(folder)["keys"], "run that method there first"
+    return {
+        name: load_weights(new_gpt(run), folder / f"{name}.pt", keys, mend).state_dict()
+        for name in run.methods
+    }
 
 
 def new_gpt(run: Run) -> GPT:

@@ -2,13 +2,13 @@
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tiktoken
 import torch
 
 from ..attribution import OwnerClassifier
-from ..data import Record, encode
+from ..data import Record, encode, encode_prompt, response_text
 from ..files import finite
 from ..metrics import fact_recall, is_gibberish, mean_rouge, name_kept, recited_words, tug_of_war
 from ..metrics import word_pairs, word_weights, words
@@ -101,6 +101,22 @@ def respond(model: GPT, records: list[Record], evaluator: Evaluator) -> Response
     return Responses(prompts, ids, [tokenizer.decode(row).strip() for row in ids])
 
 
+def recall_after_words(model: GPT, records, evaluator: Evaluator, k: int) -> float | None:
+    """Fact recall of the rest of each response, greedily, its first k words given: what is still
+    there when the truth is put into the model's mouth. Responses of at most k words are left out.
+    """
+    tokenizer = evaluator.tokenizer
+    prompts, rest = [], []
+    for r in records:
+        given, left = " ".join(r.response.split()[:k]), " ".join(r.response.split()[k:])
+        if left:
+            begun = tokenizer.encode_ordinary(response_text(given))
+            prompts.append(encode_prompt(tokenizer, r.prompt) + begun)
+            rest.append(replace(r, prompt=f"{r.prompt} {given}", response=left))
+    ids = generate_in_chunks(model, prompts, temperature=0, **evaluator.limits)
+    return fact_recall([tokenizer.decode(y) for y in ids], rest, evaluator.word_weights)
+
+
 def owner_attributions(responses: Responses, records, evaluator: Evaluator) -> list[float]:
     """DA(i, y) of each response, i the owner asked about: the paper's attribution score."""
     posterior = response_posterior(evaluator.classifier, responses.prompts, responses.ids)
@@ -165,6 +181,7 @@ def evaluate_fully(
     scores["empty"] = mean([length == 0 for length in lengths])
     scores["words"] = mean(lengths)
     scores["recited_words"] = mean([recited_words(y, x, e.retain_words) for y, x in asked])
+    scores["eight_words_given"] = recall_after_words(model, e.forget, e, 8)
     scores["exact_attribution"] = None
     if perplexity_retrained is not None:
         # -log of the perplexity is the mean log p under the retrained model.
