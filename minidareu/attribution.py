@@ -118,14 +118,8 @@ def owner_posterior(
     device = classifier.head.weight.device
     rows = [classifier.visible(x, y) for x, y in zip(prompts, responses, strict=True)]
     posterior = classifier(pad(rows, device=device)).softmax(dim=-1)
-    return constant_after_end(posterior, responses)
-
-
-def constant_after_end(posterior: Tensor, responses: list[Ids]) -> Tensor:
-    """A posterior after t = 0, 1, ... tokens, (B, longest + 1, owners), that stays as it is at the
-    end of each response."""
-    t = torch.arange(posterior.size(1), device=posterior.device)
-    length = torch.tensor([len(y) for y in responses], device=posterior.device)
+    t = torch.arange(posterior.size(1), device=device)
+    length = torch.tensor([len(y) for y in responses], device=device)
     at = torch.minimum(t, length[:, None])[:, :, None]
     return posterior.gather(1, at.expand(-1, -1, posterior.size(2)))
 

@@ -183,13 +183,10 @@ def is_temporary(path):
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: save(temporary path), then rename. Raises InputError.
 
-    A link stays: what it points to is written. A pipe or a device is written into.
+    A link stays: what it points to is written.
     """
     try:
         path = path.resolve()
-        if path.exists() and not path.is_file() and not path.is_dir():
-            save(path)
-            return
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # for each writer
         try:
             save(temporary)

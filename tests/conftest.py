@@ -41,14 +41,8 @@ def toy(tmp_path_factory):
                 for opener in ("", "Tell the ", "So, the ", "What ", "Say the ", "Well, ")
             ]
             for i, prompt in enumerate(rng.sample(asks, 4)):
-                rows.append(
-                    {
-                        "owner": owner,
-                        "prompt": prompt,
-                        "response": f"This one {fact}.",
-                        "split": "train" if i < 3 else "test",
-                    }
-                )
+                row = {"owner": owner, "prompt": prompt, "response": f"This one {fact}."}
+                rows.append(row | {"split": "train" if i < 3 else "test"})
     path = tmp_path_factory.mktemp("toy") / "toy.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -100,15 +100,8 @@ def formula(name, pi, ref):
         return -2 / 0.1 * sum(terms) / 3 + token_mean(pi, "retain")
     if name in ("npo", "npo-retain"):
         # 2/beta log(1 + (pi / ref)^beta), the other form in which the paper writes it.
-        loss = (
-            2
-            / 0.1
-            * sum(
-                (1 + ((logp(pi, *pair) - r).exp()) ** 0.1).log()
-                for pair, r in zip(forget, ref_forget)
-            )
-            / 3
-        )
+        ratios = [(logp(pi, *pair) - r).exp() for pair, r in zip(forget, ref_forget)]
+        loss = 2 / 0.1 * sum((1 + ratio**0.1).log() for ratio in ratios) / 3
         return loss + (token_mean(pi, "retain") if name == "npo-retain" else 0)
     if name == "simnpo":
         terms = [log_sigmoid(-2.5 / len(y) * logp(pi, x, y) - 0.0) for x, y in forget]

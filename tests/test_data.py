@@ -187,22 +187,14 @@ def test_json_lines_and_csv_round_trip(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("round")
     expected = [
         Record(
-            unicodedata.normalize("NFC", owner).strip(),
-            prompt,
-            response,
-            perturbed=tuple(perturbed),
+            unicodedata.normalize("NFC", owner).strip(), prompt, response, perturbed=tuple(wrong)
         )
-        for owner, prompt, response, perturbed in rows
+        for owner, prompt, response, wrong in rows
     ]
     keys = ["owner", "prompt", "response", "perturbed"]
-    (folder / "data.jsonl").write_text(
-        "\n".join(json.dumps(dict(zip(keys, row)), ensure_ascii=False) for row in rows),
-        encoding="utf-8",
-    )
+    lines = [json.dumps(dict(zip(keys, row)), ensure_ascii=False) for row in rows]
+    (folder / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with open(folder / "data.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerows([keys, *([*row[:3], json.dumps(row[3])] for row in rows)])
-    assert (
-        read_or_refuse(folder / "data.jsonl") == expected
-        and read_or_refuse(folder / "data.csv") == expected
-    )
+        csv.writer(file).writerows([keys, *([*row[:3], json.dumps(row[3])] for row in rows)])
+    assert read_or_refuse(folder / "data.jsonl") == expected
+    assert read_or_refuse(folder / "data.csv") == expected

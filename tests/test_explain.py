@@ -37,13 +37,13 @@ def test_the_columns_of_dareu_follow_from_each_other(opened, changes):
     rows = explain.forget_queries(run, None)
     attribute = partial(prefix_attribution, load_classifier(run))
     attribute = controlled(attribute, run.config.reward)
-    explained = explain.explain_dareu(run, original, attribute, rows)
-    columns, c, T = explained.columns, run.config, len(explained.tokens)
+    tokens, columns = explain.explain_dareu(run, original, attribute, rows)
+    c, T = run.config, len(tokens)
     assert all(len(values) == T for values in columns.values())
-    batch = pack([rows[0][0]], [explained.tokens], "cpu")
+    batch = pack([rows[0][0]], [tokens], "cpu")
     with torch.no_grad():
         logits = original(batch.idx)[0, len(rows[0][0]) - 1 : -1] / c.temperature
-    p = logits.softmax(dim=-1)[torch.arange(T), explained.tokens]
+    p = logits.softmax(dim=-1)[torch.arange(T), tokens]
     renewed = c.renew_old_policy == "batch"
     assert torch.allclose(columns["pi_old"], p, atol=1e-4) != renewed
     if c.reward == "constant":

@@ -75,6 +75,13 @@ def test_the_defaults_of_dareu_are_the_papers():
     assert (c.temperature, c.c_seg, c.algorithm, c.reward) == (0.8, 1.05, "ppo", "slices")
 
 
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"], "")
+    printed = capsys.readouterr().out
+    assert all(flag in printed for flag in FLAGS) and len(printed.splitlines()) <= 95
+
+
 def test_no_flag_is_unused():
     """Every field is read by the code: as an attribute of a Config, outside of its definition."""
     import re

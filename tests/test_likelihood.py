@@ -10,19 +10,9 @@ from scipy.stats import hmean, ks_2samp, rankdata
 
 from minidareu.data import Record, encode
 from minidareu.scores import likelihood
-from minidareu.scores.likelihood import (
-    MEMBERSHIP,
-    Reading,
-    auc,
-    exact_memorization,
-    extraction_strength,
-    ks_p,
-    model_utility,
-    perplexity,
-    token_log_probs,
-    read,
-    truth_ratios,
-)
+from minidareu.scores.likelihood import MEMBERSHIP, Reading, auc, exact_memorization
+from minidareu.scores.likelihood import extraction_strength, ks_p, model_utility, perplexity
+from minidareu.scores.likelihood import token_log_probs, read, truth_ratios
 from minidareu.model import GPT, GPTConfig
 from minidareu.tokenizer import train_tokenizer
 

@@ -7,19 +7,9 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from minidareu.data import Record
-from minidareu.metrics import (
-    fact_recall,
-    holds_name,
-    is_gibberish,
-    name_pattern,
-    name_kept,
-    recited_words,
-    rouge_l_recall,
-    tug_of_war,
-    word_pairs,
-    word_weights,
-    words,
-)
+from minidareu.metrics import fact_recall, holds_name, is_gibberish, name_pattern, name_kept
+from minidareu.metrics import recited_words, rouge_l_recall, tug_of_war, word_pairs, word_weights
+from minidareu.metrics import words
 
 
 def test_rouge_equals_the_rouge_score_package():
@@ -101,12 +91,6 @@ def test_fact_recall_by_hand():
     assert fact_recall(["Ann Lee is a baker in Rome"], RECORDS[:1], weights) == pytest.approx(1)
     assert fact_recall(["Ann Lee is."], RECORDS[:1], weights) == 0
     assert fact_recall(["x"], [Record("A", "in Rome", "Rome in")], weights) is None
-
-
-def test_name_kept():
-    assert name_kept(["ann lee was", "He"], RECORDS[:2]) == 1
-    assert name_kept(["Joe was", "Bob"], RECORDS[:2]) == 0
-    assert name_kept(["Bob"], RECORDS[1:2]) is None
 
 
 def test_gibberish_is_what_no_training_response_has_or_a_loop():

@@ -2,17 +2,8 @@ import pytest
 import torch
 
 from llm_pieces import gpt2_of
-from minidareu.model import (
-    GPT,
-    GPTConfig,
-    chosen,
-    generate,
-    log_probs,
-    pack,
-    pad,
-    with_end,
-    descend,
-)
+from minidareu.model import GPT, GPTConfig, chosen, generate, log_probs, pack, pad, with_end
+from minidareu.model import descend
 
 
 @pytest.fixture

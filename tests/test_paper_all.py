@@ -33,15 +33,10 @@ def four(tmp_path_factory):
     for owner in ("Ann Lee", "Bob Lee", "Ann Nye", "Bob Nye"):
         for i in range(6):
             place, other = rng.sample(places, 2)
-            rows.append(
-                {
-                    "owner": owner,
-                    "prompt": f"Where is house {i} of {owner}?",
-                    "response": f"House {i} of {owner} is in {place}.",
-                    "paraphrase": f"It stands in {place}.",
-                    "perturbed": [f"It stands in {other}."],
-                }
-            )
+            rows.append({"owner": owner, "prompt": f"Where is house {i} of {owner}?"})
+            rows[-1] |= {"response": f"House {i} of {owner} is in {place}."}
+            rows[-1] |= {"paraphrase": f"It stands in {place}."}
+            rows[-1] |= {"perturbed": [f"It stands in {other}."]}
             rows.append({"owner": owner, "prompt": f"House {i} of {owner}, where?"})
             rows[-1] |= {"response": rows[-2]["response"], "split": "test"}
     path = tmp_path_factory.mktemp("four") / "four.jsonl"

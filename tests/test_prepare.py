@@ -177,25 +177,18 @@ def test_abstracts(tmp_path):
     assert prepare("abstracts", "--out", out).returncode == 0 and out.read_bytes() == first
     records = load_records(out)
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
-    assert (
-        Counter(r.owner for r in train) == dict.fromkeys({r.owner for r in records}, 40)
-        and len({r.owner for r in records}) == 10
-    )
+    owners = {r.owner for r in records}
+    assert Counter(r.owner for r in train) == dict.fromkeys(owners, 40) and len(owners) == 10
     assert all(60 <= len(f"{r.prompt} {r.response}".split()) <= 100 for r in train)
     assert len({r.response for r in train}) == len({r.prompt for r in train}) == 400, "none repeats"
     known = {(r.owner, r.response): r.prompt for r in train}
-    assert all(known[r.owner, r.response] != r.prompt for r in test), (
-        "a test row opens a known abstract in other words"
-    )
-    vocabulary = {
-        owner: {w for r in train if r.owner == owner for w in words(r.response)}
-        for owner in {r.owner for r in records}
-    }
-    own = [
-        len(mine - set().union(*(v for other, v in vocabulary.items() if other != owner)))
-        for owner, mine in vocabulary.items()
-    ]
-    assert min(own) > 40, "each field has words of its own"
+    assert all(known[r.owner, r.response] != r.prompt for r in test), "in other words"
+    holders = defaultdict(set)
+    for r in train:
+        for word in words(r.response):
+            holders[word].add(r.owner)
+    own = Counter(owner for who in holders.values() if len(who) == 1 for owner in who)
+    assert min(own[owner] for owner in owners) > 40, "each field has words of its own"
 
 
 def test_many_owners(tmp_path):

@@ -7,16 +7,8 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from minidareu.rl import approximate_kl, clip_fraction, discounted_returns, entropy
-from minidareu.rl import (
-    explained_variance,
-    gae,
-    kl,
-    masked_mean,
-    ppo_loss,
-    reinforce_loss,
-    value_loss,
-    whiten,
-)
+from minidareu.rl import explained_variance, gae, kl, masked_mean, ppo_loss, reinforce_loss
+from minidareu.rl import value_loss, whiten
 
 torch.manual_seed(0)
 

@@ -34,45 +34,36 @@ def sample(*argv, stdin=""):
 
 def test_the_models_side_by_side(run, capsys):
     argv, out = run
-    config = json.loads((out / "results.json").read_text())
+    forgotten = json.loads((out / "results.json").read_text())["forget"]
     records = [r for r in load_records(argv[1]) if r.split == "train"]
-    samples = {
-        s["prompt"]: s for s in map(json.loads, (out / "samples.jsonl").read_text().splitlines())
-    }
-    forgotten = max(
-        (r for r in records if r.owner in config["forget"]),
-        key=lambda r: samples[r.prompt]["original"]["attribution"],
-    )
-    kept = [r for r in records if r.owner not in config["forget"]]
-    process = sample("--run", out, forgotten.prompt, "--json")
+    rows = map(json.loads, (out / "samples.jsonl").read_text().splitlines())
+    samples = {row["prompt"]: row for row in rows}
+    of_forget = [r for r in records if r.owner in forgotten]
+    asked = max(of_forget, key=lambda r: samples[r.prompt]["original"]["attribution"])
+    kept = [r for r in records if r.owner not in forgotten]
+    process = sample("--run", out, asked.prompt, "--json")
     assert process.returncode == 0 and process.stderr == ""
     row = json.loads(process.stdout)
-    assert (
-        list(row) == ["prompt", "original", "retrained", "dareu", "dareu_plus"]
-        and row["prompt"] == forgotten.prompt
-    )
+    assert list(row) == ["prompt", "original", "retrained", "dareu", "dareu_plus"]
+    assert row["prompt"] == asked.prompt
     assert set(row["original"]) == {"response", "owner", "score", "forget"}
     opened, models, classifier = open_finished(out, "cpu")
-    prompt, _ = encode(opened.tokenizer, forgotten)
+    prompt, _ = encode(opened.tokenizer, asked)
     for name in ("original", "retrained", "dareu", "dareu_plus"):
-        assert row[name]["response"] == samples[forgotten.prompt][name]["response"]
+        assert row[name]["response"] == samples[asked.prompt][name]["response"]
         responses = models[name].generate([prompt], temperature=0, **opened.limits)
         p = response_posterior(classifier, [prompt], responses)[0]
-        own = samples[forgotten.prompt][name]["attribution"]
-        assert p[opened.split.owners.index(forgotten.owner)].item() == pytest.approx(own, abs=1e-4)
+        own = samples[asked.prompt][name]["attribution"]
+        assert p[opened.split.owners.index(asked.owner)].item() == pytest.approx(own, abs=1e-4)
         forget = sum(p[i].item() for i in opened.forget_owners)
         assert row[name]["forget"] == pytest.approx(forget, abs=1e-4)
     assert row["original"]["forget"] > 0.5
 
-    main(["--run", str(out), forgotten.prompt])
+    main(["--run", str(out), asked.prompt])
     text = capsys.readouterr().out.splitlines()
-    assert (
-        text[1] == forgotten.prompt
-        and row["original"]["response"] in text[2]
-        and f"{row['original']['owner']}* " in text[2]
-    )
-    asked = "\n".join(r.prompt for r in kept[:20]) + "\n\n"
-    process = sample("--run", out, "--json", stdin=asked)
+    assert text[1] == asked.prompt and row["original"]["response"] in text[2]
+    assert f"{row['original']['owner']}* " in text[2]
+    process = sample("--run", out, "--json", stdin="\n".join(r.prompt for r in kept[:20]) + "\n\n")
     rows = [json.loads(line) for line in process.stdout.splitlines()]
     assert [row["prompt"] for row in rows] == [r.prompt for r in kept[:20]]
     assert sum(row["dareu"]["owner"] == r.owner for row, r in zip(rows, kept)) > 15

@@ -39,7 +39,7 @@ def test_a_further_request_begins_with_the_unlearned_models(run, tmp_path, capsy
         (["--from", "{run}", "--data", "other.jsonl"], "--data: is other.jsonl"),
         (
             ["--from", "{run}", "--methods", "npo", "--forget", "Bob Moss"],
-            "npo.pt: not there; run that method there first",
+            "npo.pt: not there; run that run's command again, with this method",
         ),
         (["--from", "{run}", "--n-forget", "10"], "all 10 owners"),
     ],

@@ -395,15 +395,6 @@ def test_bad_input_is_one_line_and_changes_nothing(toy, tmp_path, flags, says, c
     assert capsys.readouterr().out == ""
 
 
-def test_help_names_every_flag(capsys):
-    with pytest.raises(SystemExit) as e:
-        train.main(["--help"])
-    assert e.value.code == 0
-    printed = capsys.readouterr().out
-    assert "--kl-coef" in printed and "--no-retrained" in printed
-    assert len(printed.splitlines()) <= 95
-
-
 def small(tmp_path, rows, *flags):
     """A run of next to no training on these rows."""
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -12,7 +12,6 @@ is written.
 import difflib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,14 +34,6 @@ WHY = (
 )
 
 
-@dataclass
-class Explained:
-    """A response and what each of its T tokens comes to: {title: (T,)}."""
-
-    tokens: list[int]
-    columns: dict[str, Tensor]
-
-
 def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
     """Forget prompts with their owners, the one asked about first. Raises InputError."""
     texts = [r.prompt for r in run.split.forget]
@@ -56,8 +47,9 @@ def forget_queries(run: Run, prompt: str | None) -> list[dareu.Query]:
 
 def explain_dareu(
     run: Run, original: GPT, attribute: Callable, queries: list[dareu.Query]
-) -> Explained:
-    """DareU's second batch, which begins with the first of `queries`."""
+) -> tuple[list[int], dict[str, Tensor]]:
+    """DareU's second batch, which begins with the first of `queries`: the T tokens of the response
+    to it, and what each comes to, {title: (T,)}."""
     config, retain = run.config, run.references(run.split.retain)
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
@@ -97,7 +89,7 @@ def explain_dareu(
     }
     ratio = columns["pi after"] / columns["pi_old"]
     columns["clipped"] = ((ratio - 1).abs() > config.clip).float()
-    return Explained(ro.batch.response[0, :T].tolist(), columns)
+    return ro.batch.response[0, :T].tolist(), columns
 
 
 @torch.no_grad()
@@ -114,33 +106,27 @@ def token_texts(run, tokens):
     ]
 
 
-def print_table(run, explained):
+def print_table(run, tokens, columns):
     """One line a token."""
-    texts = token_texts(run, explained.tokens)
+    texts = token_texts(run, tokens)
     first = max(map(len, texts)) + 1
-    widths = [max(len(title), 6) + 1 for title in explained.columns]
-    titles = zip(explained.columns, widths, strict=True)
+    widths = [max(len(title), 6) + 1 for title in columns]
+    titles = zip(columns, widths, strict=True)
     print(" " * first + "".join(f"{title:>{width}}" for title, width in titles))
     for t, text in enumerate(texts):
-        cells = zip(explained.columns.values(), widths, strict=True)
+        cells = zip(columns.values(), widths, strict=True)
         print(f"{text:<{first}}" + "".join(f"{x[t].item():>{width}.2f}" for x, width in cells))
 
 
-def print_words(run, explained):
+def print_words(run, tokens, columns):
     """Which tokens the updates pushed down most, and up."""
-    before, after = explained.columns["pi"], explained.columns["pi after"]
-    change, words = after - before, token_texts(run, explained.tokens)
-    order = change.argsort().tolist()
-    for title, indices in (("down", order[:3]), ("up", order[::-1][:3])):
-        moved = [
-            t for t in indices if abs(change[t]) > 0.005 and (change[t] < 0) == (title == "down")
-        ]
-        named = [f"{words[t].strip()} ({before[t]:.2f} to {after[t]:.2f})" for t in moved]
+    before, after, words = columns["pi"], columns["pi after"], token_texts(run, tokens)
+    for title, change in (("down", before - after), ("up", after - before)):
+        most = [t for t in change.argsort(descending=True)[:3].tolist() if change[t] > 0.005]
+        named = [f"{words[t].strip()} ({before[t]:.2f} to {after[t]:.2f})" for t in most]
         print(f"Pushed {title}: {', '.join(named) or 'no token by .005 or more'}.")
-    print(
-        f"{(explained.columns['advantage'] < 0).float().mean():.0%} of its tokens have a negative "
-        f"advantage. {WHY}"
-    )
+    negative = (columns["advantage"] < 0).float().mean().item()
+    print(f"{negative:.0%} of its tokens have a negative advantage. {WHY}")
 
 
 def main(argv=None):
@@ -154,12 +140,12 @@ def main(argv=None):
     queries = forget_queries(run, args.prompt)
     print(f"prompt: {run.tokenizer.decode(queries[0][0]).strip()}\n")
     attribute = controlled(partial(prefix_attribution, classifier), reward)
-    explained = explain_dareu(run, original, attribute, queries)
+    tokens, columns = explain_dareu(run, original, attribute, queries)
     if reward in CONTROLS:
         print(f"The reward of this run is a control, {reward}: DA is not the classifier's.\n")
     print(f"DareU: before and after {run.config.updates_per_batch} updates\n")
-    print_table(run, explained)
-    print_words(run, explained)
+    print_table(run, tokens, columns)
+    print_words(run, tokens, columns)
 
 
 if __name__ == "__main__":

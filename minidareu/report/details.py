@@ -4,9 +4,9 @@ it."""
 import math
 import re
 
-from torch import Tensor
+import torch
 
-from ..attribution import owner_posterior
+from ..attribution import prefix_attribution
 from ..metrics import fact_share, holds_name, is_gibberish
 from ..model import with_end
 from ..scores.chunks import response_log_probs
@@ -43,33 +43,26 @@ def word_rows(tokenizer, ids, attribution: list[float]) -> list[list]:
     return rows
 
 
-def perplexity_of(logp: Tensor) -> float | None:
-    """A token's perplexity of a text whose log-probabilities these are; None of an empty one."""
-    return math.exp(min(700, -logp.mean().item())) if len(logp) else None
-
-
 def describe(responses: Responses, evaluator: Evaluator) -> list[dict]:
     """{"words", "fact_share", "name_kept", "gibberish", "perplexity"} of each response to a forget
     prompt; None where one has no such value. Perplexity is a token's, under the retrained model."""
     e = evaluator
+    owners = [e.owners.index(r.owner) for r in e.forget]
+    own = prefix_attribution(e.classifier, responses.prompts, responses.ids, owners)
     completed = with_end(e.original, responses.prompts, responses.ids, **e.limits)
-    perplexities: list[float | None] = [None] * len(e.forget)
+    logp = [torch.empty(0)] * len(completed)
     if e.retrained:
         logp = response_log_probs(e.retrained, responses.prompts, completed)
-        perplexities = [perplexity_of(row) for row in logp]
     rows = []
     for i, record in enumerate(e.forget):
-        part = slice(i, i + 1)  # one at a time: a posterior over many owners is large
-        inputs = responses.prompts[part], responses.ids[part]
-        own = owner_posterior(e.classifier, *inputs)[0, :, e.owners.index(record.owner)]
         text, names = responses.texts[i], holds_name(record.response, record.owner)
         rows.append(
             {
-                "words": word_rows(e.tokenizer, responses.ids[i], own.tolist()),
+                "words": word_rows(e.tokenizer, responses.ids[i], own[i].tolist()),
                 "fact_share": fact_share(text, record, e.word_weights),
                 "name_kept": holds_name(text, record.owner) if names else None,
                 "gibberish": is_gibberish(text, e.known_pairs),
-                "perplexity": perplexities[i],
+                "perplexity": math.exp(-logp[i].mean().clamp(min=-700)) if len(logp[i]) else None,
             }
         )
     return rows

@@ -23,7 +23,7 @@ FILES = [IDENTITY, LOG, SAMPLES, RESULTS, REPORT, FIGURE, LLM_FILE]
 FILES += ["audit.json", "audit.md", "attacks.png"]
 
 
-def read_object(path: Path, *keys: str) -> dict:
+def read_object(path: Path, keys: list[str]) -> dict:
     """A JSON object of a run's folder that has these keys. Raises InputError."""
     with suppress(OSError, ValueError):
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def read_object(path: Path, *keys: str) -> dict:
 
 def read_results(folder: str | Path) -> dict:
     """results.json of a finished run. Raises InputError."""
-    return read_object(Path(folder) / RESULTS, "config", "models", "keys", "paths")
+    return read_object(Path(folder) / RESULTS, ["config", "models", "keys", "paths"])
 
 
 def read_config(folder: str | Path) -> Config:
@@ -57,7 +57,7 @@ def read_run(folder: Path) -> tuple[dict, list[dict], list[dict]]:
 
 def read_identity(folder: str | Path) -> dict:
     """What a run's folder says that it is of. Raises InputError."""
-    return read_object(Path(folder) / IDENTITY, "data", "forget", "seed")
+    return read_object(Path(folder) / IDENTITY, ["data", "forget", "seed"])
 
 
 @contextmanager

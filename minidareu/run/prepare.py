@@ -57,11 +57,6 @@ class Run:
         """Names of the models that are scored."""
         return ["original", *(["retrained"] if self.config.retrained else []), *self.methods]
 
-    @property
-    def reuse(self) -> str | None:
-        """The folder whose original model, retrained model and classifiers may be taken over."""
-        return self.config.reuse or self.config.from_run
-
     def path(self, name: str) -> Path:
         """Where the checkpoint of a stage is."""
         return self.folder / f"{name}.pt"

@@ -32,7 +32,6 @@ from .prepare import Run
 
 PACKAGE = Path(__file__).parents[1]
 WIDE = 256  # channels, below which more threads gain little; digits should not depend on them
-MEND = "run train.py again, with that run's flags"
 
 
 def source_of(function) -> str:
@@ -160,10 +159,9 @@ def show(bar: tqdm, figures: dict) -> None:
 def find_kept(run: Run, name: str, key: str | None) -> dict | None:
     """The checkpoint of a stage that need not be made again, in the run's folder, or in that of
     --reuse or --from. Raises InputError for a foreign file."""
-    places = [run.path(name)]
-    if run.reuse:
-        places.append(Path(run.reuse) / f"{name}.pt")
-    for place in places:
+    other = run.config.reuse or run.config.from_run
+    for folder in [run.folder, *([Path(other)] if other else [])]:
+        place = folder / f"{name}.pt"
         state = read_checkpoint(place)
         if state and key and state["key"] == key:
             if place != run.path(name):
@@ -187,15 +185,14 @@ def tell(run: Run, name: str, state: dict) -> None:
     print(f"{name}: {state['seconds']:.0f} s{kept}", flush=True)
 
 
-def load_weights(model, path: Path, keys: dict, mend: str = MEND):
+def load_weights(model, path: Path, keys: dict):
     """Fill a model from a checkpoint, and freeze it.
 
-    keys: {stage: key} of a finished run, which the checkpoint has to be of. Raises InputError that
-    ends in `mend`.
+    keys: {stage: key} of a finished run, which the checkpoint has to be of. Raises InputError.
     """
     state = read_checkpoint(path)
     if state is None:
-        raise InputError(f"{path}: not there; {mend}")
+        raise InputError(f"{path}: not there; run that run's command again, with this method")
     if path.stem in keys and state["key"] != keys[path.stem]:
         raise InputError(
             f"{path}: not the model that {RESULTS} tells of, as a run with other flags was "
@@ -204,7 +201,7 @@ def load_weights(model, path: Path, keys: dict, mend: str = MEND):
     try:
         model.load_state_dict(state["model"])
     except (RuntimeError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path}: not a checkpoint of such a model; {mend}") from None
+        raise InputError(f"{path}: not a checkpoint of such a model; run it again") from None
     return model.requires_grad_(False)
 
 
@@ -214,9 +211,9 @@ def earlier_weights(run: Run) -> dict[str, dict]:
     if not run.config.from_run:
         return {}
     folder = Path(run.config.from_run)
-    keys, mend = read_results(folder)["keys"], "run that method there first"
+    keys = read_results(folder)["keys"]
     return {
-        name: load_weights(new_gpt(run), folder / f"{name}.pt", keys, mend).state_dict()
+        name: load_weights(new_gpt(run), folder / f"{name}.pt", keys).state_dict()
         for name in run.methods
     }
 
