@@ -32,17 +32,8 @@ def attacked(opened):
 
 def test_every_attack_succeeds_on_the_original_model_and_fails_on_an_untrained_one(attacked):
     original, untrained = attacked["original"], attacked["untrained"]
-    assert set(original) == {
-        "none",
-        "unseen wordings",
-        "best of 64",
-        "first 2 words given",
-        "first 4 words given",
-        "first 8 words given",
-        "8 bits",
-        "4 bits",
-        *attacks.RELEARNED,
-    }
+    names = {"none", "unseen wordings", "best of 64", "8 bits", "4 bits", *attacks.RELEARNED}
+    assert set(original) == names | {f"first {k} words given" for k in (2, 4, 8)}
     for name in original:
         if name == "first 8 words given":
             assert original[name] is None, "no response here is that long"

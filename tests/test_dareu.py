@@ -335,11 +335,7 @@ def test_no_reference_of_the_forget_set_is_ever_given():
         return even(prompts, responses)
 
     list(unlearn(tiny(), attribute, data_epochs=2))
-    epoch = [
-        (x, owner)
-        for prompts, owners in asked[:2]
-        for x, owner in zip(prompts, owners, strict=True)
-    ]
+    epoch = [pair for prompts, owners in asked[:2] for pair in zip(prompts, owners, strict=True)]
     assert sorted(epoch) == sorted(FORGET), "every prompt once a data epoch, with its own owner"
 
 

@@ -16,21 +16,11 @@ from minidareu.scores.likelihood import token_log_probs, read, truth_ratios
 from minidareu.model import GPT, GPTConfig
 from minidareu.tokenizer import train_tokenizer
 
+WRONG = [("She is in Oslo.", "She is far in Lima.")]
+WRONG.append(("At sea.", "Away on a very long walk.", "Out."))
 RECORDS = [
-    Record(
-        "Ann",
-        "Where is Ann?",
-        "In Rome.",
-        paraphrase="She is in Rome.",
-        perturbed=("She is in Oslo.", "She is far in Lima."),
-    ),
-    Record(
-        "Bob",
-        "And Bob?",
-        "Bob is at home now.",
-        paraphrase="At home.",
-        perturbed=("At sea.", "Away on a very long walk.", "Out."),
-    ),
+    Record("Ann", "Where is Ann?", "In Rome.", "train", "She is in Rome.", WRONG[0]),
+    Record("Bob", "And Bob?", "Bob is at home now.", "train", "At home.", WRONG[1]),
 ]
 
 
@@ -62,13 +52,6 @@ def test_reads_equal_one_sequence_at_a_time(model_and_tokenizer):
             r.std, (logp.exp() * (logp - mean[:, None]) ** 2).sum(-1).sqrt(), atol=1e-4
         )
         assert r.hit.tolist() == [float(row.argmax() == token) for row, token in zip(logp, y)]
-
-
-def test_reads_do_not_depend_on_the_chunk(model_and_tokenizer):
-    for a, b in zip(
-        read(*model_and_tokenizer, RECORDS), read(*model_and_tokenizer, RECORDS, chunk=1)
-    ):
-        assert torch.allclose(a.logp, b.logp, atol=1e-5)
 
 
 def test_probabilities_equal_the_formula(model_and_tokenizer):

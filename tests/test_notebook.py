@@ -7,11 +7,9 @@ nbclient = pytest.importorskip("nbclient", reason="the notebook's packages are n
 pytest.importorskip("ipykernel", reason="the notebook's packages are not installed")
 
 import inspect
-import json
 import re
 from pathlib import Path
 
-import train
 
 from minidareu import dareu, rl
 from minidareu.beyond import controls
@@ -37,22 +35,6 @@ def test_it_runs_from_end_to_end(cells, run, monkeypatch):
         output.get("text", "") for cell in cells.cells for output in cell.get("outputs", [])
     )
     assert "DareU+" in text and "largest |R_t| with a constant attribution: 0.0" in text
-
-
-def test_it_runs_without_a_retrained_model_and_with_signs_of_mathematics(
-    cells, four_owners, tmp_path, monkeypatch
-):
-    rows = [json.loads(line) for line in four_owners.read_text().splitlines()]
-    rows = [{**row, "response": row["response"] + " $$ a_b $"} for row in rows]
-    data = tmp_path / "dollars.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folder = tmp_path / "run"
-    tiny = "--n-embd 16 --n-layer 1 --vocab-size 300 --epochs 1 --classifier-epochs 1 --n-forget 2"
-    short = "--methods dareu --data-epochs 2 --plus-updates 2 --no-retrained --device cpu"
-    train.main(["--data", str(data), *tiny.split(), *short.split(), "--out", str(folder)])
-    monkeypatch.setenv("RUN", str(folder))
-    del cells.cells[23:]  # other runs of the same kind
-    run_cells(cells)
 
 
 def test_it_is_short_and_kept_with_its_outputs(cells):

@@ -17,7 +17,7 @@ from minidareu.beyond import dareu_plus
 from minidareu.beyond.controls import controlled
 from minidareu.dareu import DareUConfig
 from minidareu.run.flags import Config
-from minidareu.run.stages import fingerprint, on_curve, settings_of
+from minidareu.run.stages import fingerprint, settings_of
 
 ROOT = Path(__file__).parent.parent
 KEPT = "kept from an earlier run"
@@ -72,12 +72,6 @@ def test_the_settings_of_a_method_are_those_of_its_annotation():
 
     without = settings_of(mine, config)
     assert {"kl_coef", "baseline_lr", "seed"} <= set(without) and "out" not in without
-
-
-def test_scores_along_are_taken_after_halves():
-    taken = [step for step in range(1, 261) if on_curve({"step": step, "steps": 260})]
-    assert taken == [4, 8, 16, 32, 65, 130]
-    assert not on_curve({"step": 4}), "a method that does not say how many there will be"
 
 
 @pytest.fixture(scope="module")

@@ -443,8 +443,7 @@ def test_very_small_data_in_any_script(tmp_path, texts):
 
 
 def test_killed_at_any_moment_the_same_command_ends_in_the_same_result(tiny, tmp_path):
-    """Killed again and again, each time a little after a further file has come. What a writer that
-    was killed has left is swept away, and nothing else."""
+    """What a writer that was killed has left is swept away, and nothing else."""
     argv, out = tiny
     folder = tmp_path / "run"
     for moment in ("experiment.json", "original.pt", "classifier.pt", "dareu.pt"):

@@ -21,11 +21,8 @@ def made(**values):
     "ours, says",
     [
         (made(a=0.8, b=0.6, c=0.2), "the same order. Of 3 pairs 3 as in"),
-        (made(a=0.1, b=0.3, c=0.7), "the reversed order"),
         (made(a=0.8, b=0.6, c=0.7), "mostly the same order. Of 3 pairs 2 as in the paper, 1"),
-        (made(a=0.1, b=0.6, c=0.5), "mostly the reversed order. Of 3 pairs 1 as in"),
         (made(a=0.5, b=0.5, c=0.5), "undecided. Of 3 pairs 0 as"),
-        (made(a=0.8, c=0.2), "the same order. Of 1 pairs"),  # a method that is missing
         (
             {"a": [0.9, 0.2], "b": [0.5, 0.5], "c": [0.1, 0.3]},
             "undecided. Of 3 pairs 1 as in the paper, 0 the other",
