@@ -249,7 +249,7 @@ def make_deterministic() -> None:
 def open_run(folder: str | Path, device: str = "auto") -> Run:
     """The Run of a finished run's folder. Raises InputError."""
     if (Path(folder) / LLM_FILE).exists():
-        raise InputError(f"{folder}: of a pretrained model; ask it by minidareu.llm.ask")
+        raise InputError(f"{folder}: of a pretrained model; minidareu.sample reads it alone")
     config = replace(read_config(folder), device=device, out=str(folder))
     run = prepare(config)
     check_same_data(run, folder)

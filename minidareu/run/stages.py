@@ -31,7 +31,7 @@ from .folder import RESULTS, read_checkpoint, read_results, write_checkpoint
 from .prepare import Run
 
 PACKAGE = Path(__file__).parents[1]
-WIDE = 256  # channels, below which more threads gain little; digits should not depend on them
+WIDE = 256  # channels, below which one thread is enough, so that digits do not vary
 
 
 def source_of(function) -> str:
