@@ -12,7 +12,7 @@ import random, re, torch
 from minidareu.data import Record
 from minidareu.scores.chunks import generate_in_chunks
 from minidareu.scores.judge import Judge
-from minidareu.scores.likelihood import perplexity, read
+from minidareu.scores.likelihood import perplexity
 from minidareu.model import GPT, GPTConfig
 
 torch.set_num_threads(1)
@@ -25,23 +25,12 @@ def rows(n, vocab_size, length=60):
 
 def gpt(vocab_size, block_size=80):
     return GPT(GPTConfig(vocab_size=vocab_size, block_size=block_size, n_layer=1, n_embd=32))
-
-class Tokenizer:
-    eot_token = 0
-    def encode_ordinary(self, text):
-        return [len(word) for word in text.split()]
 """
 CASES = {
     "perplexity, GPT-2's vocabulary": """
 model, x, y = gpt(50257), rows(100, 50257, 5), rows(100, 50257)
 before = peak()
 perplexity(model, x, y)
-""",
-    "reading, GPT-2's vocabulary": """
-model = gpt(50257)
-records = [Record("o", "p", "word " * 60)] * 60
-before = peak()
-read(model, Tokenizer(), records)
 """,
     "judge, 500 owners": """
 words = [str(i) for i in range(5000)]
@@ -54,7 +43,7 @@ judge = Judge(records, [f"owner {i}" for i in range(500)], seed=0, steps=5)
 judge.attribution([r.prompt for r in records], [r.response for r in records], [3])
 """,
     "generation, a long context": """
-model, x = gpt(300, block_size=1024), rows(512, 300, 900)
+model, x = gpt(300, block_size=1024), rows(200, 300, 900)
 before = peak()
 generate_in_chunks(model, x, max_new_tokens=2, temperature=0, eos_id=0)
 """,
