@@ -13,8 +13,8 @@ def test_a_further_request_begins_with_the_unlearned_models(run, tmp_path, capsy
     argv, out = run
     old = json.loads((out / "results.json").read_text())
     begin = ["--from", str(out), "--forget", "Bob Moss", "--out", str(tmp_path / "second")]
-    plus = ["--methods", "dareu_plus", "--device", "cpu"]
-    train.main([*begin, *plus, "--plus-updates", "60", "--plus-lr", "0.002"])
+    flags = ["--methods", "dareu_plus", "--device", "cpu"]
+    train.main([*begin, *flags, "--plus-updates", "60", "--plus-lr", "0.002"])
     printed = capsys.readouterr().out
     assert printed.count("kept from an earlier run") == 2, "original model and classifier"
     new = json.loads((tmp_path / "second" / "results.json").read_text())
@@ -23,7 +23,7 @@ def test_a_further_request_begins_with_the_unlearned_models(run, tmp_path, capsy
     assert original["retain"] > 0.9 and plus["tow"] > original["tow"]
     assert plus["fact_recall"] < original["fact_recall"] - 0.2
 
-    third = ["--from", str(tmp_path / "second"), "--n-forget", "1", *plus]
+    third = ["--from", str(tmp_path / "second"), "--n-forget", "1", *flags]
     train.main([*third, "--plus-updates", "1"])
     folders = [p for p in tmp_path.iterdir() if p.name.startswith("second-then-")]
     assert len(folders) == 1
