@@ -45,7 +45,7 @@ MEASURED = {
         objective.compare_objectives,
     ),
     "table5": Measured(
-        "Table 5: three attribution functions",
+        "Table 5: two of the three attribution functions",
         "How many of the original model's answers does each give to the owner asked about?",
         functions.compare_functions,
     ),
