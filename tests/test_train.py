@@ -138,6 +138,9 @@ def test_another_experiment_is_refused(run, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(InputError, match="not of a run"):
         train.main([*argv, "--out", str(tmp_path / "mine")])
+    (tmp_path / "mine" / "experiment.json").write_text("{")
+    with pytest.raises(InputError, match="not of a run; .* add --overwrite"):
+        train.main([*argv, "--out", str(tmp_path / "mine")])
     tiny = TINY.split()
     train.main([*argv, "--out", str(tmp_path / "mine"), *tiny, "--overwrite"])
     assert (tmp_path / "mine" / "thesis.txt").exists() and results(tmp_path / "mine")

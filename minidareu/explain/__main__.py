@@ -1,7 +1,7 @@
 """One response explained, token by token: what its rewards are made of, and what updates do to it.
 
-    python -m minidareu.explain --run runs/authors-seed0
-    python -m minidareu.explain --run runs/authors-seed0 "Where was Tomas Moreau born?"
+    python -m minidareu.explain --run FOLDER
+    python -m minidareu.explain --run FOLDER "For the record, how was Tomas Moreau honoured?"
 
 DareU has made its S_PPO updates on a first batch of forget prompts. In the second, the prompt is
 answered by pi_old: the policy as it is by then, or with --renew-old-policy epoch still the original

@@ -76,7 +76,7 @@ def print_estimate(run, start):
     updates += config.plus_updates * ("dareu_plus" in run.methods)
     rows += updates * (config.forget_batch + config.retain_batch)
     minutes = rows / config.batch_size * seconds / 60
-    print(f"At least {minutes:.0f} minutes, and scores.", flush=True)
+    print(f"At least {minutes:.0f} minutes if all is made anew, and scores.", flush=True)
 
 
 def main(argv=None):

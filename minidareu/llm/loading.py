@@ -1,7 +1,6 @@
 """A causal language model and its tokenizer, from a folder or the hub."""
 
 import hashlib
-import json
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..data import Ids, prompt_text
 from ..files import InputError
 from ..model import GPTConfig
 from ..run.flags import Config
-from ..run.folder import LLM_FILE, read_config, read_results
+from ..run.folder import LLM_FILE, read_config, read_object, read_results
 from ..run.prepare import Run, check_same_data, prepare
 from ..run.stages import bytes_of, load_classifier, load_weights
 from .policy import LLM, Base
@@ -169,7 +168,7 @@ def prepare_run(options: Namespace, config: Config) -> tuple[Run, LLM]:
 
 def open_models(folder: Path, device: str) -> tuple[Run, dict[str, LLM], OwnerClassifier]:
     """A finished run, its models by name, and its classifier. Raises InputError."""
-    options = Namespace(**json.loads((folder / LLM_FILE).read_text(encoding="utf-8")))
+    options = Namespace(**read_object(folder / LLM_FILE, ["model", *FACTS]))
     config = replace(read_config(folder), device=device, out=str(folder))
     run, start = prepare_run(options, config)
     check_same_data(run, folder)

@@ -53,9 +53,10 @@ STAGES = {
 }
 PAPERS_VALUES = {"--ppo-steps": 20, "--gae-lambda": 1.0, "--kl-coef": 0.1, "--distill-coef": 2.0}
 PPO_VALUES = {"--rl-lr": 4e-4}  # kept by REINFORCE in the same way
-for name, loss_method in METHODS.items():
-    passes = GRID_PASSES[loss_method.over]
-    STAGES[name] = [grid({"--baseline-lr": GRID_LR, "--baseline-passes": passes})]
+STAGES |= {
+    name: [grid({"--baseline-lr": GRID_LR, "--baseline-passes": GRID_PASSES[method.over]})]
+    for name, method in METHODS.items()
+}
 
 
 def search_cells(method, cells, out, workers, flags):

@@ -105,11 +105,11 @@ def check_folder(folder: Path, identity: dict, overwrite: bool) -> None:
         return
     if all(name == LOCK or is_temporary(folder / name) for name in names):
         return
-    other = "another experiment (data, forget owners or seed)"
-    if not mark.exists():
-        other = "files that are not of a run"
-    elif read_identity(folder) == identity:
-        return
+    other = "files that are not of a run"
+    with suppress(InputError):
+        if read_identity(folder) == identity:
+            return
+        other = "another experiment (data, forget owners or seed)"
     raise InputError(f"--out {folder}: holds {other}; choose another folder, or add --overwrite")
 
 

@@ -231,8 +231,11 @@ def check_lengths(config, records, pairs, longest_texts):
 
 def pick_device(name: str) -> str:
     """auto: the first of cuda, mps and cpu that is there. Raises InputError for one that is not."""
-    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-    there.append("cpu")
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there = ["mps", *there]
+    if torch.cuda.is_available():
+        there = ["cuda", *there]
     device = there[0] if name == "auto" else name
     if device not in there:
         raise InputError(f"--device {device}: not there; use {' or '.join(there)}, or auto")
