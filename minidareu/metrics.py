@@ -143,6 +143,12 @@ def is_gibberish(response: str, known: set[tuple[str, str]]) -> bool:
     return len(known & set(pairs)) < len(pairs) * 2 / 3
 
 
+def has_new_word(response: str, prompt: str, known: set[str]) -> bool:
+    """Whether a response has a word that is neither `known`, a word of a training response, nor in
+    its prompt. From a model that has read nothing else, that is mostly a broken one: "aicycle"."""
+    return not set(words(response)) <= known | set(words(prompt))
+
+
 def recited_words(response: str, prompt: str, source: str) -> int:
     """Length of the longest run of words of a response that `source` has and the prompt has not.
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from minidareu.data import Record
-from minidareu.metrics import fact_recall, holds_name, is_gibberish, name_pattern, name_kept
-from minidareu.metrics import recited_words, rouge_l_recall, tug_of_war, word_pairs, word_weights
-from minidareu.metrics import words
+from minidareu.metrics import fact_recall, has_new_word, holds_name, is_gibberish, name_kept
+from minidareu.metrics import name_pattern, recited_words, rouge_l_recall, tug_of_war
+from minidareu.metrics import word_pairs, word_weights, words
 
 
 def test_rouge_equals_the_rouge_score_package():
@@ -104,6 +104,12 @@ def test_gibberish_is_what_no_training_response_has_or_a_loop():
         "!?": True,
     }
     assert {text: is_gibberish(text, known) for text in cases} == cases
+
+
+def test_a_word_that_neither_training_nor_the_prompt_has():
+    cases = {"It is by the SEA.": False, "It is by Rome!": False, "It is by the aicycle.": True}
+    known = {"it", "is", "by", "the", "sea"}
+    assert {text: has_new_word(text, "In Rome?", known) for text in cases} == cases
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=9), st.text("abcd ", max_size=30))

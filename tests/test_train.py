@@ -27,7 +27,7 @@ FILES += [f"{name}.pt" for name in CHECKPOINTS]
 TINY = "--epochs 2 --classifier-epochs 2 --plus-updates 2 --ppo-steps 2 --data-epochs 1"
 KEPT = "kept from an earlier run"
 SCORES = """forget retain test tow attribution fact_recall name_kept perplexity unseen
-    tow_paraphrased attribution_added judge gibberish empty words recited_words eight_words_given exact_attribution probability truth_ratio
+    tow_paraphrased attribution_added judge gibberish new_words empty words recited_words eight_words_given exact_attribution probability truth_ratio
     model_utility forget_quality extraction_strength extraction_strength_retain exact_memorization mia_loss mia_zlib mia_min_k
     mia_min_k40 mia_min_k_plus privacy_leak""".split()
 

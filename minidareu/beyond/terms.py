@@ -202,6 +202,7 @@ def main(argv=None):
         columns = columns_of(models[method], models["retrained"])
         given = [models[name]["eight_words_given"] for name in (method, "retrained")]
         columns["8 words given, above"] = None if None in given else given[0] - given[1]
+        columns["new words"] = models[method]["new_words"]
         rows[label].append(columns)
     jobs = {}
     for label, seed in itertools.product(rows.keys() & CHANGES, args.seeds):

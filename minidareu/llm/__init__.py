@@ -1,5 +1,7 @@
+import os
 import warnings
 
+os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; ours say for themselves
 try:
     import peft, transformers  # noqa: E401, F401
 except ImportError as e:

@@ -25,16 +25,14 @@ from ..run.prepare import make_task
 from ..run.stages import fitted, kept_updates, new_classifier
 from ..scores.evaluation import evaluate_fully, make_evaluator
 from .adapters import write_adapters
-from .loading import FACTS, prepare_run
+from .loading import OPTIONS, prepare_run
 from .tuning import fine_tune, trial_step
 
 # The paper's (App. E.1), then what it does not say: |B_r|, and DareU+'s learning rate.
-DEFAULTS = ["--epochs", "5", "--batch-size", "16", "--lr", "1.5e-4", "--rl-lr", "1.5e-4"]
-DEFAULTS += ["--data-epochs", "1", "--ppo-steps", "20"]
-DEFAULTS += ["--baseline-lr", "1.5e-4", "--retain-batch", "32", "--plus-lr", "3e-4"]
+DEFAULTS = "--epochs 5 --batch-size 16 --lr 1.5e-4 --rl-lr 1.5e-4 --data-epochs 1 --ppo-steps 20"
+DEFAULTS += " --baseline-lr 1.5e-4 --retain-batch 32 --plus-lr 3e-4"
 MOST_ROWS = 64  # of the retain and of the test set that are scored
 OF_THE_SMALL_GPT = ("n_layer", "n_embd", "vocab_size", "from_run", "curve")
-OPTIONS = ["model", *FACTS]
 
 
 def read_flags(argv):
@@ -48,7 +46,8 @@ def read_flags(argv):
     add("--bf16", action="store_true", help="weights in bfloat16")
     add("--checkpointing", action="store_true", help="less memory, for more time")
     add("--chat", action="store_true", help="prompts by the model's chat template")
-    options = parser.parse_args([*DEFAULTS, *(argv if argv is not None else sys.argv[1:])])
+    given = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args([*DEFAULTS.split(), *given])
     config = to_config({k: v for k, v in vars(options).items() if k not in OPTIONS})
     if not options.model:
         raise InputError("--model: give the folder of a pretrained model, or its name on the hub")

@@ -27,14 +27,17 @@ Forget and retain are training rows; ToW is the product of 1 - |score - the retr
 
 def write_adapters(run, options, models, evaluations) -> None:
     """A folder for each model, whole or not at all. Raises InputError."""
-    place = options.model
-    base = str(Path(place).resolve()) if Path(place).exists() else place
-    for name in models:
+    base = str(Path(options.model).resolve()) if Path(options.model).exists() else options.model
+    owners = {"n_forget": len(run.split.forget_owners), "n_owners": len(run.split.owners)}
+    for name, model in models.items():
+        scores = evaluations[name].scores
+        rows = "\n".join(f"| {title} | {cell(scores[key])} |" for key, title in SHOWN.items())
+        card = CARD.format(base=base, name=name, scores=rows, **owners)
         folder, temporary = run.folder / name, run.folder / f"{name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
-            save_adapter(models[name], base, run.tokenizer.tokenizer, temporary)
-            write_text(temporary / "README.md", card(run, name, base, evaluations[name].scores))
+            save_adapter(model, base, run.tokenizer.tokenizer, temporary)
+            write_text(temporary / "README.md", card)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         except Exception as e:  # a full disk has another name in each library
@@ -52,15 +55,3 @@ def save_adapter(model, base: str, tokenizer, folder: Path) -> None:
     peft.peft_config["default"].base_model_name_or_path = base
     peft.save_pretrained(str(folder), selected_adapters=["default"], save_embedding_layers=False)
     tokenizer.save_pretrained(str(folder))
-
-
-def card(run, name, base, scores) -> str:
-    """A model's card."""
-    lines = [f"| {title} | {cell(scores[key])} |" for key, title in SHOWN.items()]
-    return CARD.format(
-        base=base,
-        name=name,
-        n_forget=len(run.split.forget_owners),
-        n_owners=len(run.split.owners),
-        scores="\n".join(lines),
-    )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -22,6 +21,7 @@ from ..run.stages import bytes_of, load_classifier, load_weights
 from .policy import LLM, Base
 
 FACTS = ["lora_rank", "lora_alpha", "lora_dropout", "bf16", "checkpointing", "chat"]
+OPTIONS = ["model", *FACTS]
 PLACE = "\u2402prompt\u2403"  # of the prompt in a chat template
 MEND = "check the name; without a network, name a folder that holds a causal language model"
 READ_ERRORS = (OSError, ValueError, KeyError, ImportError)  # of transformers, for what is not there
@@ -36,9 +36,8 @@ class LLMTokenizer:
 
     def encode_ordinary(self, text: str) -> Ids:
         """Of a text in which nothing is a control token, whatever it says."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return encoded["input_ids"]
 
     def encode_prompt(self, prompt: str) -> Ids:
         """By the model's chat template, or as plain text after the token that begins a text."""
@@ -104,7 +103,7 @@ def end_dropout(model) -> None:
     """No dropout of the model's own, as a module or as a number, so that none is on while states
     are computed again. That of the adapters comes later."""
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         for name, value in vars(module).items():
             if "drop" in name and isinstance(value, float):
@@ -125,9 +124,8 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
     sizes = model.config.get_text_config()
     longest = getattr(sizes, "max_position_embeddings", None) or block_size
     if longest < block_size:
-        raise InputError(
-            f"--model {place}: reads {longest} tokens, and the rows need {block_size}; shorten them"
-        )
+        need = f"reads {longest} tokens, and the rows need {block_size}; shorten them"
+        raise InputError(f"--model {place}: {need}")
     model.generation_config = GenerationConfig()  # none of the model's own penalties or cuts
     end_dropout(model)
     model.to(run.device).requires_grad_(False)
@@ -139,7 +137,7 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
             raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    digest = digest_of_weights(model)  # before the adapter is in it
+    run.facts["weights"] = digest_of_weights(model)  # before the adapter is in it
     shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
     gpt_config = GPTConfig(sizes.vocab_size, block_size, *shape)
     torch.manual_seed(run.config.seed)
@@ -154,21 +152,21 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
         peft = get_peft_model(model, lora, adapter_name="start")
     except ValueError as e:
         raise refuse(place, e, "LoRA can't be added to it; give another model") from None
-    return LLM(Base(model, peft, gpt_config, digest, checkpointing=options.checkpointing))
+    return LLM(Base(model, peft, gpt_config, options.checkpointing))
 
 
 def prepare_run(options: Namespace, config: Config) -> tuple[Run, LLM]:
     """The run, and the model that it begins with. Raises InputError."""
     run = prepare(config, load_tokenizer(options.model, options.chat))
     run.identity["llm"] = True  # a folder is of one kind
-    # What all models depend on. Weights count, not where they lie.
+    # What all models depend on, beside the base model's weights.
     run.facts = {name: getattr(options, name) for name in FACTS}
     return run, load_policy(options.model, run, options)
 
 
 def open_models(folder: Path, device: str) -> tuple[Run, dict[str, LLM], OwnerClassifier]:
     """A finished run, its models by name, and its classifier. Raises InputError."""
-    options = Namespace(**read_object(folder / LLM_FILE, ["model", *FACTS]))
+    options = Namespace(**read_object(folder / LLM_FILE, OPTIONS))
     config = replace(read_config(folder), device=device, out=str(folder))
     run, start = prepare_run(options, config)
     check_same_data(run, folder)

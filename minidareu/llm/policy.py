@@ -28,7 +28,6 @@ class Base:
     model: Any  # of transformers, with the adapters in it
     peft: Any  # peft's view of it
     config: GPTConfig  # its sizes
-    digest: str = ""  # of the weights that the adapters are on
     checkpointing: bool = False  # states are computed twice, so that fewer are kept
     dropout: bool = False  # in fine-tuning alone, so that PPO's ratio begins at 1
     policies: weakref.WeakSet = field(default_factory=weakref.WeakSet)
@@ -54,7 +53,6 @@ class LLM:
         self.base, self.name, self.trains = base, name, trains
         self.config, self.width = base.config, base.config.n_embd
         self.block_size, self.device = base.config.block_size, base.model.device
-        self.digest = base.digest
         own = [(n, p) for n, p in base.model.named_parameters() if f".{name}." in n]
         self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
         base.policies.add(self)
@@ -71,8 +69,7 @@ class LLM:
         for module in base.model.modules():
             if isinstance(module, nn.Dropout):  # of the adapters; `load_policy` ended all other
                 module.train(base.dropout)
-        trunk = base.model.base_model
-        out = trunk(input_ids=idx, use_cache=False, output_hidden_states=depth < 1)
+        out = base.model.base_model(idx, use_cache=False, output_hidden_states=depth < 1)
         layer = max(1, int(depth * self.config.n_layer))
         states = out.last_hidden_state if depth == 1 else out.hidden_states[layer]
         return states.float()

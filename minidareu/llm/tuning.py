@@ -12,9 +12,7 @@ from ..files import InputError
 from ..model import Training, descend, pack
 from .policy import LLM
 
-
-SOURCES = ["baselines", "data", "files", "model", "rl"]
-SOURCES += [f"llm/{name}" for name in ("loading", "policy", "tuning")]
+SOURCES = "baselines data files model rl llm/loading llm/policy llm/tuning".split()
 
 
 def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:

@@ -19,6 +19,7 @@ SCORES = {
     "name kept": "name_kept",
     "perplexity": "perplexity",
     "gibberish": "gibberish",
+    "new words": "new_words",
     "D_F, unseen wordings": "unseen",
     "ToW_para": "tow_paraphrased",
 }

@@ -205,6 +205,6 @@ TABLES = {
         "Table 20: gibberish",
         "What share of the answers is no language?",
         AUTHORS,
-        ["gibberish", "perplexity", "ToW"],
+        ["gibberish", "new words", "perplexity", "ToW"],
     ),
 }

@@ -62,10 +62,12 @@ def sentences(results):
             f"{models[best]['tow']:.3f}, where 1 is perfect, and {results['ceiling']:.3f} the most "
             "for a method that leaves the others' answers as they are"
         )
-    broken = ", ".join(f"{m} {share(scores['gibberish'])}" for m, scores in models.items())
+    gibberish = ", ".join(f"{m} {share(scores['gibberish'])}" for m, scores in models.items())
+    new = ", ".join(f"{m} {share(scores['new_words'])}" for m, scores in models.items())
     recited = ", ".join(f"{m} {scores['recited_words']:.1f}" for m, scores in models.items())
     language = (
-        f"Answers that are gibberish: {broken}. Words of other owners' answers in one run, on "
+        f"Answers that are gibberish: {gibberish}; with a word that no training answer has, mostly "
+        f"a broken one: {new}. Words of other owners' answers in one run, on "
         f"average: {recited}."
     )
     came = f"{came}; after unlearning: {told}."

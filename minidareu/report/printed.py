@@ -177,6 +177,7 @@ def print_outcome(evaluations, all_scores):
     """The table of a run, the most that a method could have, and what to read it with."""
     print_scores(evaluations, all_scores)
     print(f"(answers that are gibberish: {shares(evaluations, 'gibberish')})")
+    print(f"(with a word of no training answer: {shares(evaluations, 'new_words')})")
     if any(evaluation.scores["empty"] for evaluation in evaluations.values()):
         print(f"(empty ones: {shares(evaluations, 'empty')})")
     most = ceiling(evaluations)

@@ -10,8 +10,8 @@ import torch
 from ..attribution import OwnerClassifier
 from ..data import Record, encode, encode_prompt, response_text
 from ..files import finite
-from ..metrics import fact_recall, is_gibberish, mean_rouge, name_kept, recited_words, tug_of_war
-from ..metrics import word_pairs, word_weights, words
+from ..metrics import fact_recall, has_new_word, is_gibberish, mean_rouge, name_kept, recited_words
+from ..metrics import tug_of_war, word_pairs, word_weights, words
 from ..model import GPT, with_end
 from .chunks import generate_in_chunks, response_posterior
 from .judge import Judge
@@ -175,9 +175,11 @@ def evaluate_fully(
     reads_added = e.classifier.reads == "added"
     scores["attribution_added"] = scores["attribution"] if reads_added else None
     scores["judge"] = judged.mean().item()
-    asked = zip(responses.texts, prompt_texts, strict=True)
+    asked = list(zip(responses.texts, prompt_texts, strict=True))
+    known_words = {word for pair in e.known_pairs for word in pair}
     lengths = [len(words(y)) for y in responses.texts]
     scores["gibberish"] = mean([is_gibberish(y, e.known_pairs) for y in responses.texts])
+    scores["new_words"] = mean([has_new_word(y, x, known_words) for y, x in asked])
     scores["empty"] = mean([length == 0 for length in lengths])
     scores["words"] = mean(lengths)
     scores["recited_words"] = mean([recited_words(y, x, e.retain_words) for y, x in asked])
