@@ -90,10 +90,8 @@ def pick_owners(
     """
     left = [name for name in owners if name not in forgotten]
     if len(left) < 2:
-        raise InputError(
-            f"--data: all owners but {left[0]!r} are forgotten, or all rows are of one owner; give "
-            "at least 2, one to forget and one to retain"
-        )
+        there_is = f"all owners but {left[0]!r} are forgotten" if forgotten else "one owner in all"
+        raise InputError(f"--data: {there_is}; give at least 2, one to forget and one to retain")
     if forget is not None:
         names = split_names(forget, owners)
     elif fraction is not None:
