@@ -41,7 +41,7 @@ def save_model(folder, kind="Llama", context=128):
 def toy_run(block_size=32):
     """As much of a Run as a policy is made from."""
     sizes = Namespace(block_size=block_size)
-    return Namespace(device="cpu", gpt_config=sizes, config=Config(seed=0), facts={})
+    return Namespace(device="cpu", gpt_config=sizes, config=Config(seed=0))
 
 
 def attribute(prompts, responses, owners):

@@ -137,7 +137,7 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
             raise InputError(f"--model {place}: bends its logits; do so in llm/policy.py, `logits`")
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    run.facts["weights"] = digest_of_weights(model)  # before the adapter is in it
+    digest = digest_of_weights(model)  # before the adapter is in it
     shape = (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size)
     gpt_config = GPTConfig(sizes.vocab_size, block_size, *shape)
     torch.manual_seed(run.config.seed)
@@ -152,14 +152,13 @@ def load_policy(place: str, run: Run, options: Namespace) -> LLM:
         peft = get_peft_model(model, lora, adapter_name="start")
     except ValueError as e:
         raise refuse(place, e, "LoRA can't be added to it; give another model") from None
-    return LLM(Base(model, peft, gpt_config, options.checkpointing))
+    return LLM(Base(model, peft, gpt_config, digest, checkpointing=options.checkpointing))
 
 
 def prepare_run(options: Namespace, config: Config) -> tuple[Run, LLM]:
     """The run, and the model that it begins with. Raises InputError."""
     run = prepare(config, load_tokenizer(options.model, options.chat))
     run.identity["llm"] = True  # a folder is of one kind
-    # What all models depend on, beside the base model's weights.
     run.facts = {name: getattr(options, name) for name in FACTS}
     return run, load_policy(options.model, run, options)
 

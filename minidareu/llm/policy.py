@@ -28,6 +28,7 @@ class Base:
     model: Any  # of transformers, with the adapters in it
     peft: Any  # peft's view of it
     config: GPTConfig  # its sizes
+    digest: str = ""  # of the weights that the adapters are on
     checkpointing: bool = False  # states are computed twice, so that fewer are kept
     dropout: bool = False  # in fine-tuning alone, so that PPO's ratio begins at 1
     policies: weakref.WeakSet = field(default_factory=weakref.WeakSet)
@@ -50,9 +51,9 @@ class LLM:
     """A model of a run, with all that `model.Policy` asks for."""
 
     def __init__(self, base: Base, name: str = "start", trains: bool = False):
-        self.base, self.name, self.trains = base, name, trains
-        self.config, self.width = base.config, base.config.n_embd
-        self.block_size, self.device = base.config.block_size, base.model.device
+        self.base, self.name, self.trains, self.device = base, name, trains, base.model.device
+        self.config, self.digest = base.config, base.digest
+        self.width, self.block_size = base.config.n_embd, base.config.block_size
         own = [(n, p) for n, p in base.model.named_parameters() if f".{name}." in n]
         self.weights = {n.replace(f".{name}.", "."): p for n, p in own}
         base.policies.add(self)

@@ -44,7 +44,7 @@ class Run:
     limits: dict  # max_new_tokens and eos_id of a response
     forget_owners: list[int]  # indices
     keys: dict[str, str | None] = field(default_factory=dict)  # of a finished run's stages
-    facts: dict = field(default_factory=dict)  # what all models depend on
+    facts: dict = field(default_factory=dict)  # what all models depend on beside their weights
     stages: dict[str, dict] = field(default_factory=dict)  # what each has cost so far
     began: float = field(default_factory=time.perf_counter)
 
