@@ -89,5 +89,5 @@ def test_models_whose_results_are_replaced_are_told(tmp_path):
 @pytest.mark.parametrize("kept", [None, 0.5])
 def test_name_kept_is_a_column_where_a_reference_has_a_name(capsys, kept):
     scores = {**dict.fromkeys(SHOWN, 0.5), "name_kept": kept}
-    print_scores({"original": Evaluation(scores, None, [], [], [])})
+    print_scores({"original": scores})
     assert ("name kept" in capsys.readouterr().out) == (kept is not None)

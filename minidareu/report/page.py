@@ -10,6 +10,7 @@ from pathlib import Path
 from ..files import InputError, write_text
 from ..run.folder import REPORT, read_run
 from .details import N_ALONG, spread_rows
+from .printed import percent, shares
 
 TEMPLATE = Path(__file__).parent / "report_template.html"
 MOST_PROMPTS = 300  # on a page, evenly over all
@@ -41,19 +42,17 @@ def sentences(results):
     """What was asked, what came out, whether the rest was held, and what is to be warned of."""
     models, names = results["models"], results["forget"]
     original, retrained = models["original"], models.get("retrained")
-    methods = [name for name in models if name not in ("original", "retrained")]
+    methods = {m: models[m] for m in models if m not in ("original", "retrained")}
     owners = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     asked = (
         f"{owners} asked to be forgotten, {len(names)} of {results['owners']} owners of the data."
     )
-    told = ", ".join(f"{m} {share(models[m]['fact_recall'])}" for m in methods)
-    came = f"The original model tells {share(original['fact_recall'])} of their facts"
+    came = f"The original model tells {percent(original['fact_recall'])} of their facts"
     if retrained:
-        came += f", a model that never read them {share(retrained['fact_recall'])}"
-    kept = ", ".join(f"{m} {share(models[m]['retain'])}" for m in methods)
+        came += f", a model that never read them {percent(retrained['fact_recall'])}"
     held = (
         "Of what the others' answers should say, the original model says "
-        f"{share(original['retain'])}, and after unlearning: {kept}"
+        f"{percent(original['retain'])}, and after unlearning: {shares(methods, 'retain')}"
     )
     if retrained:
         best = max(methods, key=lambda m: models[m]["tow"] or 0)
@@ -62,20 +61,14 @@ def sentences(results):
             f"{models[best]['tow']:.3f}, where 1 is perfect, and {results['ceiling']:.3f} the most "
             "for a method that leaves the others' answers as they are"
         )
-    gibberish = ", ".join(f"{m} {share(scores['gibberish'])}" for m, scores in models.items())
-    new = ", ".join(f"{m} {share(scores['new_words'])}" for m, scores in models.items())
     recited = ", ".join(f"{m} {scores['recited_words']:.1f}" for m, scores in models.items())
     language = (
-        f"Answers that are gibberish: {gibberish}; with a word that no training answer has, mostly "
-        f"a broken one: {new}. Words of other owners' answers in one run, on "
-        f"average: {recited}."
+        f"Answers that are gibberish: {shares(models, 'gibberish')}; with a word that no training "
+        f"answer has, mostly a broken one: {shares(models, 'new_words')}. Words of other owners' "
+        f"answers in one run, on average: {recited}."
     )
-    came = f"{came}; after unlearning: {told}."
+    came = f"{came}; after unlearning: {shares(methods, 'fact_recall')}."
     return [asked, came, language, f"{held}.", *results["warnings"]]
-
-
-def share(value):
-    return "an unknown share" if value is None else f"{value:.0%}"
 
 
 def page_data(folder):

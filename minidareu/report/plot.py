@@ -71,7 +71,7 @@ def plot_run(log, models, path):
     axes = axes[0]
     for i, method in enumerate(methods):
         steps, scores = curve(log, models, method)
-        values = [math.nan if s[main] is None else s[main] for s in scores]
+        values = [s[main] for s in scores]  # a gap where there is none
         axes[0].plot(steps, values, **line_style(i), label=method)
     axes[0].set(title=title, ylabel=label)
     for ax, method in zip(axes[1:], detailed, strict=True):

@@ -104,10 +104,9 @@ def print_table(models, names):
         print(f"{model:<{first}}" + "".join(f"{text:>{width}}" for text, width in row))
 
 
-def print_scores(evaluations, all_scores=False):
-    """The table of a run, `name kept` in it only where a reference names its owner; with
+def print_scores(models, all_scores=False):
+    """The table of {model: scores}, `name kept` in it only where a reference names its owner; with
     `all_scores` further tables of at most 100 columns."""
-    models = {name: evaluation.scores for name, evaluation in evaluations.items()}
     names = dict(SHOWN)
     if models["original"]["name_kept"] is None:
         names.pop("name_kept")
@@ -168,18 +167,23 @@ def run_warnings(evaluations):
     return warnings
 
 
-def shares(evaluations, score) -> str:
-    """A score that is a share, of each model, in percent."""
-    return ", ".join(f"{name} {e.scores[score]:.0%}" for name, e in evaluations.items())
+def percent(value) -> str:
+    return "an unknown share" if value is None else f"{value:.0%}"
+
+
+def shares(models, score) -> str:
+    """A score that is a share, of each of {model: scores}, in percent."""
+    return ", ".join(f"{name} {percent(scores[score])}" for name, scores in models.items())
 
 
 def print_outcome(evaluations, all_scores):
     """The table of a run, the most that a method could have, and what to read it with."""
-    print_scores(evaluations, all_scores)
-    print(f"(answers that are gibberish: {shares(evaluations, 'gibberish')})")
-    print(f"(with a word of no training answer: {shares(evaluations, 'new_words')})")
-    if any(evaluation.scores["empty"] for evaluation in evaluations.values()):
-        print(f"(empty ones: {shares(evaluations, 'empty')})")
+    models = {name: evaluation.scores for name, evaluation in evaluations.items()}
+    print_scores(models, all_scores)
+    print(f"(answers that are gibberish: {shares(models, 'gibberish')})")
+    print(f"(with a word of no training answer: {shares(models, 'new_words')})")
+    if any(scores["empty"] for scores in models.values()):
+        print(f"(empty ones: {shares(models, 'empty')})")
     most = ceiling(evaluations)
     if most is not None:
         print(f"(ToW: {most:.3f} at most, with the original model's retain and test)")

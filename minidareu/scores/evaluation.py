@@ -32,7 +32,8 @@ class Evaluator:
     test: list[Record]  # the retain owners' test rows, a sample
     unseen: list[Record]  # the forget owners' test rows, a sample
     word_weights: dict[str, float]
-    known_pairs: set[tuple[str, str]]  # word pairs of the training responses
+    known_words: set[str]  # of the training responses
+    known_pairs: set[tuple[str, str]]  # their word pairs
     retain_words: str  # words of the retain owners' train responses, a space around each
     classifier: OwnerClassifier
     judge: Judge
@@ -82,6 +83,7 @@ def make_evaluator(run, models, classifier, most_rows=MOST_ROWS, likelihoods=Tru
         test=sample(split.test),
         unseen=sample(split.unseen),
         word_weights=word_weights(run.train),
+        known_words={word for r in run.train for word in words(r.response)},
         known_pairs={pair for r in run.train for pair in word_pairs(r.response)},
         retain_words="".join(f" {' '.join(words(r.response))} \n" for r in split.retain),
         classifier=classifier,
@@ -176,10 +178,9 @@ def evaluate_fully(
     scores["attribution_added"] = scores["attribution"] if reads_added else None
     scores["judge"] = judged.mean().item()
     asked = list(zip(responses.texts, prompt_texts, strict=True))
-    known_words = {word for pair in e.known_pairs for word in pair}
     lengths = [len(words(y)) for y in responses.texts]
     scores["gibberish"] = mean([is_gibberish(y, e.known_pairs) for y in responses.texts])
-    scores["new_words"] = mean([has_new_word(y, x, known_words) for y, x in asked])
+    scores["new_words"] = mean([has_new_word(y, x, e.known_words) for y, x in asked])
     scores["empty"] = mean([length == 0 for length in lengths])
     scores["words"] = mean(lengths)
     scores["recited_words"] = mean([recited_words(y, x, e.retain_words) for y, x in asked])
