@@ -276,9 +276,9 @@ def test_memory_that_is_too_small_is_told_before_anything_is_trained(
     def too_small(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(tuning, "cross_entropy", too_small)
+    monkeypatch.setattr(tuning, "distillation_loss", too_small)
     argv = ["--data", str(four_owners), "--n-forget", "2", *FAST, "--out", str(tmp_path / "run")]
-    with pytest.raises(InputError, match="--batch-size 16: .* give a smaller one, or add --check"):
+    with pytest.raises(InputError, match="step on 32 rows .* smaller --batch.* or add --check"):
         llm.main(["--model", llama, *argv])
     assert not list((tmp_path / "run").glob("*.pt"))
 

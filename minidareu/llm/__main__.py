@@ -3,8 +3,7 @@
 python -m minidareu.llm --model FOLDER --n-forget 2
 python -m minidareu.llm --model Qwen/Qwen3-0.6B --data mine.jsonl --forget "Ann Lee"
 
-A name that is no folder is fetched from the hub. The defaults are the paper's (App. E.1) where it
-says one.
+A name that is no folder is fetched from the hub. Defaults: the paper's (App. E.1), where given.
 """
 
 import copy
@@ -66,15 +65,16 @@ def tuned(run, name, start, records):
 
 
 def print_estimate(run, start):
-    """How long training and unlearning will take at least, by one training step."""
+    """How long training and unlearning will take at least, by one step on the largest batch."""
     config = run.config
-    seconds = trial_step(copy.deepcopy(start), run.ended(run.train), config.batch_size)
+    largest = max(config.batch_size, config.forget_batch, config.retain_batch)
+    seconds = trial_step(copy.deepcopy(start), run.ended(run.train), largest)  # a row
     rows = config.epochs * (len(run.train) + len(run.split.retain) * config.retrained)
     n_batches = -(-len(run.request) // config.forget_batch)
     updates = config.data_epochs * n_batches * config.updates_per_batch * ("dareu" in run.methods)
     updates += config.plus_updates * ("dareu_plus" in run.methods)
     rows += updates * (config.forget_batch + config.retain_batch)
-    minutes = rows / config.batch_size * seconds / 60
+    minutes = rows * seconds / 60
     print(f"At least {minutes:.0f} minutes if all is made anew, and scores.", flush=True)
 
 
@@ -94,8 +94,7 @@ def main(argv=None):
         classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
-        likelihoods = config.all_scores
-        evaluator = make_evaluator(run, models, classifier, MOST_ROWS, likelihoods=likelihoods)
+        evaluator = make_evaluator(run, models, classifier, MOST_ROWS, config.all_scores)
         gold = evaluate_fully(models["retrained"], evaluator) if config.retrained else None
         evaluations = {"original": evaluate_fully(original, evaluator, gold)}
         if gold:

@@ -7,9 +7,10 @@ import torch
 from tqdm import tqdm
 
 from ..baselines import cross_entropy
+from ..dareu import Kept, distillation_loss
 from ..data import Pair, batches
 from ..files import InputError
-from ..model import Training, descend, pack
+from ..model import Training, descend, pack, packed_log_probs
 from .policy import LLM
 
 SOURCES = "baselines data files model rl llm/loading llm/policy llm/tuning".split()
@@ -22,8 +23,8 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:
     """
     torch.manual_seed(training.seed)
     rng, lengths = random.Random(training.seed), [len(x) + len(y) for x, y in rows]
-    size, n_passes = training.batch_size, training.epochs or 1
-    steps = [batch for _ in range(n_passes) for batch in batches(lengths, size, rng)]
+    n_passes = training.epochs or 1
+    steps = [x for _ in range(n_passes) for x in batches(lengths, training.batch_size, rng)]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=training.lr, weight_decay=0)
     policy.base.dropout = True
     for step, batch in enumerate(tqdm(steps, **bar)):
@@ -35,16 +36,18 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:
 
 
 def trial_step(policy: LLM, rows: list[Pair], size: int) -> float:
-    """Seconds of a training step on the longest rows, of which nothing stays. Raises InputError
-    where the device's memory is too small for it."""
+    """Seconds a row of a step on the longest rows, of which nothing stays: of a distillation, which
+    needs more memory than any loss. Raises InputError where the device has too little."""
     longest = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))[-size:]
-    prompts, responses = [x for x, _ in longest], [y for _, y in longest]
-    began = time.perf_counter()
+    batch = pack([x for x, _ in longest], [y for _, y in longest], policy.device)
     try:
-        cross_entropy(policy, pack(prompts, responses, policy.device)).backward()
+        with torch.no_grad():
+            kept = Kept(batch, packed_log_probs(policy, batch))
+        began = time.perf_counter()
+        distillation_loss(policy, kept).backward()
+        return (time.perf_counter() - began) / len(longest)
     except torch.OutOfMemoryError:
         raise InputError(
-            f"--batch-size {size}: a step is too large for the device's memory; give a smaller "
-            "one, or add --checkpointing or --bf16"
+            f"a step on {size} rows is too large for the device's memory; give a smaller --batch-"
+            "size, --forget-batch or --retain-batch, or add --checkpointing or --bf16"
         ) from None
-    return time.perf_counter() - began
