@@ -6,6 +6,7 @@ from minidareu.attribution import owner_posterior, prefix_attribution, train_cla
 from minidareu.data import Labelled
 from minidareu.model import GPT, GPTConfig, Training
 from minidareu.pretrain import train_lm
+from minidareu.run.stages import fingerprint
 from minidareu.scores.chunks import owner_accuracy, response_posterior
 
 
@@ -71,6 +72,7 @@ def test_it_is_right_after_every_token():
 
 def test_a_name_that_the_prompt_holds_is_no_evidence():
     c = classifier("added")
+    assert fingerprint(c) != fingerprint(classifier()), "it is trained anew"
     rows = toy(torch.Generator().manual_seed(0), 200)
     train_classifier(c, rows, Training(None, 32, lr=5e-3, seed=0))
     assert owner_accuracy(c, toy(torch.Generator().manual_seed(1), 100)) > 0.9

@@ -53,7 +53,8 @@ def plain(value):
     if hasattr(value, "state_dict"):
         weights = value.state_dict().items()
         digests = [[name, hashlib.sha256(bytes_of(w)).hexdigest()] for name, w in weights]
-        return [source_of(type(value)), digests, getattr(value, "digest", "")]
+        beside = [getattr(value, name, "") for name in ("digest", "reads")]  # what no weight tells
+        return [source_of(type(value)), digests, beside]
     if is_dataclass(value):
         return [source_of(type(value)) if callable(value) else "", plain(vars(value))]
     if isinstance(value, dict):
