@@ -45,8 +45,7 @@ def read_flags(argv):
     add("--bf16", action="store_true", help="weights in bfloat16")
     add("--checkpointing", action="store_true", help="less memory, for more time")
     add("--chat", action="store_true", help="prompts by the model's chat template")
-    given = sys.argv[1:] if argv is None else argv
-    options = parser.parse_args([*DEFAULTS.split(), *given])
+    options = parser.parse_args([*DEFAULTS.split(), *(sys.argv[1:] if argv is None else argv)])
     config = to_config({k: v for k, v in vars(options).items() if k not in OPTIONS})
     if not options.model:
         raise InputError("--model: give the folder of a pretrained model, or its name on the hub")
@@ -94,7 +93,8 @@ def main(argv=None):
         classifier = fitted(run, "classifier", new_classifier(run), fit)
         classifier.requires_grad_(False)
 
-        evaluator = make_evaluator(run, models, classifier, MOST_ROWS, config.all_scores)
+        likelihoods = config.all_scores
+        evaluator = make_evaluator(run, models, classifier, MOST_ROWS, likelihoods=likelihoods)
         gold = evaluate_fully(models["retrained"], evaluator) if config.retrained else None
         evaluations = {"original": evaluate_fully(original, evaluator, gold)}
         if gold:
