@@ -24,7 +24,7 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:
     torch.manual_seed(training.seed)
     rng, lengths = random.Random(training.seed), [len(x) + len(y) for x, y in rows]
     n_passes = training.epochs or 1
-    steps = [x for _ in range(n_passes) for x in batches(lengths, training.batch_size, rng)]
+    steps = [batch for _ in range(n_passes) for batch in batches(lengths, training.batch_size, rng)]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=training.lr, weight_decay=0)
     policy.base.dropout = True
     for step, batch in enumerate(tqdm(steps, **bar)):
@@ -36,8 +36,8 @@ def fine_tune(policy: LLM, rows: list[Pair], training: Training, **bar) -> int:
 
 
 def trial_step(policy: LLM, rows: list[Pair], size: int) -> float:
-    """Seconds a row of a step on the longest rows, of which nothing stays: of a distillation, which
-    needs more memory than any loss. Raises InputError where the device has too little."""
+    """Seconds a row of a step on the longest rows, of which nothing stays: of a distillation, as
+    DareU makes. Raises InputError where the device has too little memory for it."""
     longest = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))[-size:]
     batch = pack([x for x, _ in longest], [y for _, y in longest], policy.device)
     try:
